@@ -1,0 +1,83 @@
+//! Any event of any aggregate, as the log and the projections see it.
+
+use crate::{Fact, Metadata};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+/// The stored payload does not fit its aggregate type.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// No such aggregate: the log was written by a newer version.
+    #[error("unknown aggregate type `{0}`")]
+    UnknownAggregate(String),
+    /// The payload is not what that aggregate writes.
+    #[error("the payload of a `{aggregate}` event can't be read: {source}")]
+    Payload {
+        /// The aggregate type.
+        aggregate: String,
+        /// What serde says.
+        source: serde_json::Error,
+    },
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident($module:ident::$aggregate:ident)),+ $(,)?) => {
+        /// An event of one of the aggregates.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Event {
+            $($(#[$doc])* $name(crate::$module::Event)),+
+        }
+
+        impl Event {
+            /// Reads a stored payload.
+            pub fn decode(aggregate_type: &str, payload: Value) -> Result<Self, DecodeError> {
+                $(if aggregate_type == <crate::$module::$aggregate as cqrs_es::Aggregate>::TYPE {
+                    return serde_json::from_value(payload).map(Self::$name).map_err(|source| {
+                        DecodeError::Payload { aggregate: aggregate_type.to_owned(), source }
+                    });
+                })+
+                Err(DecodeError::UnknownAggregate(aggregate_type.to_owned()))
+            }
+
+            /// The stable code, such as `gateway.updated`.
+            pub fn code(&self) -> &'static str {
+                match self { $(Self::$name(event) => event.code()),+ }
+            }
+
+            /// See [`Fact::is_configuration`].
+            pub fn is_configuration(&self) -> bool {
+                match self { $(Self::$name(event) => event.is_configuration()),+ }
+            }
+        }
+
+        $(impl From<crate::$module::Event> for Event {
+            fn from(event: crate::$module::Event) -> Self {
+                Self::$name(event)
+            }
+        })+
+    };
+}
+
+events! {
+    /// Of a gateway.
+    Gateway(gateway::Gateway),
+}
+
+/// An event with its place in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// Its place in the whole log: from 1, without gaps, in commit order.
+    pub position: i64,
+    /// When it was written. Never before the event ahead of it.
+    pub recorded_at: DateTime<Utc>,
+    /// The aggregate's type.
+    pub aggregate_type: String,
+    /// The aggregate's id.
+    pub aggregate_id: String,
+    /// Its place in its stream: from 1, without gaps.
+    pub sequence: i64,
+    /// What happened.
+    pub event: Event,
+    /// The circumstances.
+    pub metadata: Metadata,
+}

@@ -1,0 +1,375 @@
+//! A gateway: a stock OpenVPN server with our agent beside it, and who may use it.
+
+use crate::root::{Fact, Refusal, RefusalKind, Root};
+use crate::values::{
+    CertificateId, CryptoProfile, Description, GroupName, Host, NetworkId, ResourceName, SecretId,
+    TokenHash, Transport, UserId, VpnSubnet,
+};
+use crate::{Claim, ClaimKind};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// Most DNS servers that a gateway pushes.
+pub const MAX_DNS_SERVERS: usize = 8;
+
+/// What an admin writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Unique among gateways.
+    pub name: ResourceName,
+    /// Free text.
+    pub description: Description,
+    /// Where clients find it.
+    pub hostname: Host,
+    /// Its address, where an admin fixed it; else the agent's report counts.
+    pub public_ip: Option<IpAddr>,
+    /// OpenVPN's `port`, never 0.
+    pub port: u16,
+    /// OpenVPN's `proto`.
+    pub protocol: Transport,
+    /// What clients are given addresses from.
+    pub vpn_subnet: VpnSubnet,
+    /// Ciphers and digests.
+    pub crypto_profile: CryptoProfile,
+    /// Whether the control channel is authenticated with a shared key.
+    pub tls_auth: bool,
+    /// Whether clients send all their traffic through it.
+    pub full_tunnel: bool,
+    /// Whether clients are told to use `dns_servers`.
+    pub push_dns: bool,
+    /// At most [`MAX_DNS_SERVERS`].
+    pub dns_servers: Vec<IpAddr>,
+    /// An inactive gateway lets nobody in.
+    pub active: bool,
+}
+
+/// The state that commands are decided on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway {
+    /// None before it is registered.
+    pub configuration: Option<Configuration>,
+    /// Deleted ones stay deleted.
+    pub deleted: bool,
+    /// Users who were granted it by themselves.
+    pub users: BTreeSet<UserId>,
+    /// Groups whose members were granted it.
+    pub groups: BTreeSet<GroupName>,
+    /// Networks that can be reached through it.
+    pub networks: BTreeSet<NetworkId>,
+    /// Whether its agent was heard of lately.
+    pub online: bool,
+    /// The address that the agent reports.
+    pub reported_ip: Option<IpAddr>,
+    /// Its current server certificate.
+    pub server_certificate: Option<CertificateId>,
+}
+
+/// What can be asked of a gateway.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Make it known.
+    Register {
+        /// Its settings.
+        configuration: Configuration,
+        /// Hash of the agent's token.
+        token_hash: TokenHash,
+        /// Where its tls-auth key is kept.
+        tls_auth_key: SecretId,
+    },
+    /// Replace its settings.
+    Configure(Configuration),
+    /// Let a user in.
+    GrantUser(UserId),
+    /// No longer let a user in.
+    RevokeUser(UserId),
+    /// Let a group's members in.
+    GrantGroup(GroupName),
+    /// No longer let a group's members in.
+    RevokeGroup(GroupName),
+    /// Make a network reachable through it.
+    AttachNetwork(NetworkId),
+    /// No longer make a network reachable through it.
+    DetachNetwork(NetworkId),
+    /// Replace the agent's token.
+    RotateToken(TokenHash),
+    /// Have the agent fetch its certificates and settings again.
+    RequestReprovision,
+    /// A server certificate was issued for it.
+    InstallServerCertificate(CertificateId),
+    /// The agent was heard of.
+    ComeOnline,
+    /// The agent has been silent for too long.
+    GoOffline,
+    /// The agent reports another address.
+    ReportAddress(IpAddr),
+    /// Remove it.
+    Delete,
+}
+
+/// What happened to a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// It was made known.
+    Registered {
+        /// Its settings.
+        configuration: Configuration,
+        /// Hash of the agent's token.
+        token_hash: TokenHash,
+        /// Where its tls-auth key is kept.
+        tls_auth_key: SecretId,
+    },
+    /// Its settings were replaced.
+    Updated {
+        /// The new settings.
+        configuration: Configuration,
+    },
+    /// A user may use it.
+    UserGranted {
+        /// Who.
+        user_id: UserId,
+    },
+    /// A user may no longer use it by themselves.
+    UserRevoked {
+        /// Who.
+        user_id: UserId,
+    },
+    /// A group's members may use it.
+    GroupGranted {
+        /// Which group.
+        group: GroupName,
+    },
+    /// A group's members may no longer use it.
+    GroupRevoked {
+        /// Which group.
+        group: GroupName,
+    },
+    /// A network can be reached through it.
+    NetworkAttached {
+        /// Which.
+        network_id: NetworkId,
+    },
+    /// A network can no longer be reached through it.
+    NetworkDetached {
+        /// Which.
+        network_id: NetworkId,
+    },
+    /// The agent's token was replaced.
+    TokenRotated {
+        /// Hash of the new one.
+        token_hash: TokenHash,
+    },
+    /// The agent is to fetch certificates and settings again.
+    ReprovisionRequested {},
+    /// A server certificate was issued for it.
+    ServerCertificateInstalled {
+        /// Which.
+        certificate_id: CertificateId,
+    },
+    /// The agent was heard of after silence.
+    CameOnline {},
+    /// The agent fell silent.
+    WentOffline {},
+    /// The agent reported another address.
+    AddressChanged {
+        /// The new one.
+        public_ip: IpAddr,
+    },
+    /// It was removed.
+    Deleted {},
+}
+
+/// Why a command on a gateway was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is none with that id.
+    #[error("there is no such gateway")]
+    NotFound,
+    /// The id is in use.
+    #[error("this gateway is registered already")]
+    AlreadyRegistered,
+    /// Port 0.
+    #[error("must be from 1 to 65535")]
+    PortZero,
+    /// More than [`MAX_DNS_SERVERS`].
+    #[error("must be at most {MAX_DNS_SERVERS} addresses")]
+    TooManyDnsServers,
+    /// `push_dns` without servers.
+    #[error("must name at least one server while push_dns is on")]
+    NoDnsServers,
+}
+
+impl Refusal for Error {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "gateway_not_found",
+            Self::AlreadyRegistered => "gateway_exists",
+            Self::PortZero | Self::TooManyDnsServers | Self::NoDnsServers => "invalid_gateway",
+        }
+    }
+
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::NotFound => RefusalKind::NotFound,
+            Self::AlreadyRegistered => RefusalKind::Conflict,
+            _ => RefusalKind::Invalid,
+        }
+    }
+
+    fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::PortZero => Some("port"),
+            Self::TooManyDnsServers | Self::NoDnsServers => Some("dns_servers"),
+            _ => None,
+        }
+    }
+}
+
+impl Fact for Event {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Registered { .. } => "gateway.registered",
+            Self::Updated { .. } => "gateway.updated",
+            Self::UserGranted { .. } => "gateway.user_granted",
+            Self::UserRevoked { .. } => "gateway.user_revoked",
+            Self::GroupGranted { .. } => "gateway.group_granted",
+            Self::GroupRevoked { .. } => "gateway.group_revoked",
+            Self::NetworkAttached { .. } => "gateway.network_attached",
+            Self::NetworkDetached { .. } => "gateway.network_detached",
+            Self::TokenRotated { .. } => "gateway.token_rotated",
+            Self::ReprovisionRequested {} => "gateway.reprovision_requested",
+            Self::ServerCertificateInstalled { .. } => "gateway.server_certificate_installed",
+            Self::CameOnline {} => "gateway.came_online",
+            Self::WentOffline {} => "gateway.went_offline",
+            Self::AddressChanged { .. } => "gateway.address_changed",
+            Self::Deleted {} => "gateway.deleted",
+        }
+    }
+
+    fn is_configuration(&self) -> bool {
+        matches!(self, Self::Registered { .. } | Self::Updated { .. } | Self::Deleted {})
+    }
+}
+
+aggregate!(Gateway, "gateway");
+
+impl Root for Gateway {
+    fn exists(&self) -> bool {
+        self.configuration.is_some() && !self.deleted
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        match &self.configuration {
+            Some(it) if !self.deleted => vec![
+                Claim::new(ClaimKind::GatewayName, it.name.as_str().to_lowercase()),
+                Claim::new(ClaimKind::VpnSubnet, it.vpn_subnet.to_string()),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Gateway {
+    fn decide(&self, command: Command) -> Result<Vec<Event>, Error> {
+        if let Command::Register { configuration, token_hash, tls_auth_key } = command {
+            if self.configuration.is_some() {
+                return Err(Error::AlreadyRegistered);
+            }
+            check(&configuration)?;
+            return Ok(vec![Event::Registered { configuration, token_hash, tls_auth_key }]);
+        }
+        if !self.exists() {
+            return Err(Error::NotFound);
+        }
+        // Asking for what is so already is no change, and no event.
+        let event = match command {
+            Command::Register { .. } => None,
+            Command::Configure(configuration) => {
+                check(&configuration)?;
+                let changed = self.configuration.as_ref() != Some(&configuration);
+                changed.then_some(Event::Updated { configuration })
+            }
+            Command::GrantUser(user_id) => {
+                (!self.users.contains(&user_id)).then_some(Event::UserGranted { user_id })
+            }
+            Command::RevokeUser(user_id) => {
+                self.users.contains(&user_id).then_some(Event::UserRevoked { user_id })
+            }
+            Command::GrantGroup(group) => {
+                (!self.groups.contains(&group)).then_some(Event::GroupGranted { group })
+            }
+            Command::RevokeGroup(group) => {
+                self.groups.contains(&group).then_some(Event::GroupRevoked { group })
+            }
+            Command::AttachNetwork(network_id) => (!self.networks.contains(&network_id))
+                .then_some(Event::NetworkAttached { network_id }),
+            Command::DetachNetwork(network_id) => {
+                self.networks.contains(&network_id).then_some(Event::NetworkDetached { network_id })
+            }
+            Command::RotateToken(token_hash) => Some(Event::TokenRotated { token_hash }),
+            Command::RequestReprovision => Some(Event::ReprovisionRequested {}),
+            Command::InstallServerCertificate(certificate_id) => {
+                let changed = self.server_certificate.as_ref() != Some(&certificate_id);
+                changed.then_some(Event::ServerCertificateInstalled { certificate_id })
+            }
+            Command::ComeOnline => (!self.online).then_some(Event::CameOnline {}),
+            Command::GoOffline => self.online.then_some(Event::WentOffline {}),
+            Command::ReportAddress(public_ip) => {
+                (self.reported_ip != Some(public_ip)).then_some(Event::AddressChanged { public_ip })
+            }
+            Command::Delete => Some(Event::Deleted {}),
+        };
+        Ok(event.into_iter().collect())
+    }
+
+    fn evolve(&mut self, event: Event) {
+        match event {
+            Event::Registered { configuration, .. } | Event::Updated { configuration } => {
+                self.configuration = Some(configuration);
+            }
+            Event::UserGranted { user_id } => {
+                self.users.insert(user_id);
+            }
+            Event::UserRevoked { user_id } => {
+                self.users.remove(&user_id);
+            }
+            Event::GroupGranted { group } => {
+                self.groups.insert(group);
+            }
+            Event::GroupRevoked { group } => {
+                self.groups.remove(&group);
+            }
+            Event::NetworkAttached { network_id } => {
+                self.networks.insert(network_id);
+            }
+            Event::NetworkDetached { network_id } => {
+                self.networks.remove(&network_id);
+            }
+            Event::TokenRotated { .. } | Event::ReprovisionRequested {} => {}
+            Event::ServerCertificateInstalled { certificate_id } => {
+                self.server_certificate = Some(certificate_id);
+            }
+            Event::CameOnline {} => self.online = true,
+            Event::WentOffline {} => self.online = false,
+            Event::AddressChanged { public_ip } => self.reported_ip = Some(public_ip),
+            Event::Deleted {} => {
+                self.deleted = true;
+                self.online = false;
+            }
+        }
+    }
+}
+
+fn check(configuration: &Configuration) -> Result<(), Error> {
+    if configuration.port == 0 {
+        return Err(Error::PortZero);
+    }
+    if configuration.dns_servers.len() > MAX_DNS_SERVERS {
+        return Err(Error::TooManyDnsServers);
+    }
+    if configuration.push_dns && configuration.dns_servers.is_empty() {
+        return Err(Error::NoDnsServers);
+    }
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! The write side of GateKey: aggregates that turn commands into events.
+//!
+//! Everything here is pure. What a decision needs (ids, times, hashes, certificates) arrives in
+//! the command, so the same events always give the same state, and the same command the same
+//! events. One file per aggregate holds its state, `Command`, `Event`, `Error`, `handle`, `apply`
+//! and tests.
+
+mod claims;
+mod event;
+mod metadata;
+mod personal;
+#[macro_use]
+mod root;
+pub mod values;
+
+pub mod gateway;
+
+pub use claims::{Claim, ClaimKind, ClaimRule};
+pub use event::{DecodeError, Event, Recorded};
+pub use metadata::{Actor, ActorKind, Credential, CredentialKind, Metadata};
+pub use personal::{PersonId, Personal};
+pub use root::{Fact, Refusal, RefusalKind, Root};

@@ -1,0 +1,98 @@
+//! Values parsed at the edge, so that the core need not doubt them.
+//!
+//! Each is made by `FromStr` (and therefore by serde) or not at all; the error says in words for a
+//! person what is allowed. Text that reaches a profile, a push line or a file name is one of these.
+
+mod address;
+mod certificate;
+mod id;
+mod names;
+mod openvpn;
+mod time;
+mod token;
+
+pub use address::{Cidr, Host, PortRange, VpnSubnet, canonical_ip};
+pub use certificate::{CommonName, RevocationReason, Serial};
+pub use id::{
+    AccessRuleId, ApiKeyId, CertificateId, GatewayId, LoginId, NetworkId, SecretId, SessionId,
+    UserId,
+};
+pub use names::{Description, DisplayName, Email, GroupName, ResourceName, Role, Username};
+pub use openvpn::{CryptoProfile, Transport};
+pub use time::{from_micros, micros};
+pub use token::TokenHash;
+
+/// Why a text is not such a value, in words for the person who sent it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+impl Invalid {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// Serde and schema for a value whose JSON is a string and whose parser is `FromStr`.
+macro_rules! string_value {
+    ($name:ident, $example:literal) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .examples([serde_json::Value::from($example)])
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+    };
+}
+
+/// A value that is nothing but a checked string.
+macro_rules! text_value {
+    ($(#[$doc:meta])* $name:ident, $example:literal, |$text:ident| $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::values::Invalid;
+
+            fn from_str($text: &str) -> Result<Self, Self::Err> {
+                let checked: Result<String, $crate::values::Invalid> = $check;
+                checked.map(Self)
+            }
+        }
+
+        $crate::values::string_value!($name, $example);
+    };
+}
+
+pub(crate) use {string_value, text_value};

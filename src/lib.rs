@@ -1,0 +1,4 @@
+//! GateKey: an event-sourced control plane for zero-trust OpenVPN.
+
+pub mod clock;
+pub mod entropy;
