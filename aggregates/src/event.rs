@@ -59,8 +59,26 @@ macro_rules! events {
 }
 
 events! {
+    /// Of an access rule.
+    AccessRule(access_rule::AccessRule),
+    /// Of those who failed, by node and day.
+    Attempt(attempt::Attempt),
+    /// Of the certificate authority.
+    Authority(authority::Authority),
+    /// Of a certificate.
+    Certificate(certificate::Certificate),
     /// Of a gateway.
     Gateway(gateway::Gateway),
+    /// Of a web login.
+    Login(login::Login),
+    /// Of a network.
+    Network(network::Network),
+    /// Of a VPN connection.
+    Session(session::Session),
+    /// Of the settings.
+    Settings(settings::Settings),
+    /// Of a user.
+    User(user::User),
 }
 
 /// An event with its place in the log.

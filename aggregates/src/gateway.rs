@@ -259,7 +259,7 @@ impl Root for Gateway {
         self.configuration.is_some() && !self.deleted
     }
 
-    fn claims(&self) -> Vec<Claim> {
+    fn claims(&self, _id: &str) -> Vec<Claim> {
         match &self.configuration {
             Some(it) if !self.deleted => vec![
                 Claim::new(ClaimKind::GatewayName, it.name.as_str().to_lowercase()),
@@ -278,6 +278,9 @@ impl Gateway {
             }
             check(&configuration)?;
             return Ok(vec![Event::Registered { configuration, token_hash, tls_auth_key }]);
+        }
+        if self.deleted && matches!(command, Command::Delete) {
+            return Ok(Vec::new());
         }
         if !self.exists() {
             return Err(Error::NotFound);

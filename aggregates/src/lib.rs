@@ -13,7 +13,16 @@ mod personal;
 mod root;
 pub mod values;
 
+pub mod access_rule;
+pub mod attempt;
+pub mod authority;
+pub mod certificate;
 pub mod gateway;
+pub mod login;
+pub mod network;
+pub mod session;
+pub mod settings;
+pub mod user;
 
 pub use claims::{Claim, ClaimKind, ClaimRule};
 pub use event::{DecodeError, Event, Recorded};

@@ -71,6 +71,14 @@ impl<T> Personal<T> {
             Self::Shut { .. } => None,
         }
     }
+
+    /// The same person's `change(value)`, as readable as before.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Personal<U> {
+        match self {
+            Self::Open { of, value } => Personal::Open { of, value: change(value) },
+            Self::Shut { of } => Personal::Shut { of },
+        }
+    }
 }
 
 /// The shape in JSON. `sealed` is what the repository boundary puts in the place of `open`; code

@@ -47,9 +47,10 @@ pub trait Root:
     /// Whether the thing exists now: created and not deleted.
     fn exists(&self) -> bool;
 
-    /// What must be unique or disjoint while the state is this one. The command bus takes the
-    /// claims that a command adds and releases those that it drops, in the same transaction.
-    fn claims(&self) -> Vec<Claim> {
+    /// What must be unique or disjoint while the state is this one; `id` is the aggregate's id,
+    /// which a state does not know. The command bus takes the claims that a command adds and
+    /// releases those that it drops, in the same transaction.
+    fn claims(&self, _id: &str) -> Vec<Claim> {
         Vec::new()
     }
 }

@@ -212,6 +212,27 @@ text_value! {
     }
 }
 
+text_value! {
+    /// A host name, lower-cased; never an address.
+    Hostname, "wiki.example.com", |text| {
+        if is_hostname(text) {
+            Ok(text.to_ascii_lowercase())
+        } else {
+            Err(Invalid::new("must be a host name, such as `wiki.example.com`"))
+        }
+    }
+}
+
+text_value! {
+    /// Every host name under a domain: `*.` and a host name.
+    HostnameWildcard, "*.example.com", |text| {
+        match text.strip_prefix("*.") {
+            Some(domain) if is_hostname(domain) => Ok(text.to_ascii_lowercase()),
+            _ => Err(Invalid::new("must be `*.` and a host name, such as `*.example.com`")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +275,18 @@ mod tests {
     }
 
     #[test]
+    fn a_host_name_is_no_address_and_a_wildcard_has_one_star_in_front() {
+        assert_eq!("Wiki.Example.com".parse::<Hostname>().unwrap().as_str(), "wiki.example.com");
+        for wrong in ["", "10.0.0.1", "::1", "*.example.com", "a_b.example.com"] {
+            assert!(wrong.parse::<Hostname>().is_err(), "{wrong}");
+        }
+        assert_eq!("*.Example.com".parse::<HostnameWildcard>().unwrap().as_str(), "*.example.com");
+        for wrong in ["", "*", "*.", "example.com", "a.*.example.com", "*.*.com", "**.com"] {
+            assert!(wrong.parse::<HostnameWildcard>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_subnet_below_does_not_overlap() {
         let below = VpnSubnet::DEFAULT.below(1).unwrap();
         assert_eq!(below.to_string(), "172.31.254.0/24");
@@ -267,6 +300,8 @@ mod tests {
             let _ = text.parse::<VpnSubnet>();
             let _ = text.parse::<PortRange>();
             let _ = text.parse::<Host>();
+            let _ = text.parse::<Hostname>();
+            let _ = text.parse::<HostnameWildcard>();
         }
     }
 }

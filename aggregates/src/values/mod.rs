@@ -11,16 +11,17 @@ mod openvpn;
 mod time;
 mod token;
 
-pub use address::{Cidr, Host, PortRange, VpnSubnet, canonical_ip};
+pub use address::{Cidr, Host, Hostname, HostnameWildcard, PortRange, VpnSubnet, canonical_ip};
 pub use certificate::{CommonName, RevocationReason, Serial};
 pub use id::{
     AccessRuleId, ApiKeyId, CertificateId, GatewayId, LoginId, NetworkId, SecretId, SessionId,
     UserId,
 };
-pub use names::{Description, DisplayName, Email, GroupName, ResourceName, Role, Username};
+pub use names::{Description, DisplayName, Email, GroupName, ResourceName, Role, Username, clip};
 pub use openvpn::{CryptoProfile, Transport};
 pub use time::{from_micros, micros};
 pub use token::TokenHash;
+pub(crate) use token::is_sha256_hex;
 
 /// Why a text is not such a value, in words for the person who sent it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

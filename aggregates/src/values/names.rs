@@ -15,6 +15,14 @@ fn printable(text: &str, min: usize, max: usize) -> Result<String, Invalid> {
     Ok(trimmed.to_owned())
 }
 
+/// At most the first `max` characters of what a stranger sent, for the record only.
+pub fn clip(mut text: String, max: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(max) {
+        text.truncate(end);
+    }
+    text
+}
+
 text_value! {
     /// What an admin calls a gateway, network, rule or key: 1 to 64 printable characters.
     ResourceName, "us-east-1", |text| printable(text, 1, 64)

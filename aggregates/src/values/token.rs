@@ -2,12 +2,16 @@
 
 use super::{Invalid, text_value};
 
+/// Whether `text` is a SHA-256 digest as 64 lower-case hex digits.
+pub(crate) fn is_sha256_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 text_value! {
     /// SHA-256 of a token, as 64 lower-case hex digits. A token is 32 random bytes, so its hash
     /// tells nothing about it and needs no salt.
     TokenHash, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", |text| {
-        let plain = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() != 64 || !text.bytes().all(plain) {
+        if !is_sha256_hex(text) {
             return Err(Invalid::new("must be 64 lower-case hex digits"));
         }
         Ok(text.to_owned())

@@ -1,0 +1,368 @@
+//! An access rule: a destination that people may reach, and which people.
+
+use crate::root::{Fact, Refusal, RefusalKind, Root};
+use crate::values::{
+    Cidr, Description, GroupName, Hostname, HostnameWildcard, Invalid, NetworkId, PortRange,
+    ResourceName, UserId, canonical_ip,
+};
+use crate::{Claim, ClaimKind};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// What kind of destination a rule names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetType {
+    /// One address.
+    Ip,
+    /// A network in CIDR notation.
+    Cidr,
+    /// A host name.
+    Hostname,
+    /// Every host name under a domain.
+    HostnameWildcard,
+}
+
+impl TargetType {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Cidr => "cidr",
+            Self::Hostname => "hostname",
+            Self::HostnameWildcard => "hostname_wildcard",
+        }
+    }
+}
+
+/// The destination. In JSON `{"type": "cidr", "value": "10.0.0.0/8"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredTarget", into = "StoredTarget")]
+pub enum Target {
+    /// One address.
+    Ip(IpAddr),
+    /// A network.
+    Cidr(Cidr),
+    /// A host name.
+    Hostname(Hostname),
+    /// Every host name under a domain.
+    HostnameWildcard(HostnameWildcard),
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredTarget {
+    r#type: TargetType,
+    value: String,
+}
+
+impl From<Target> for StoredTarget {
+    fn from(target: Target) -> Self {
+        Self { r#type: target.kind(), value: target.value() }
+    }
+}
+
+impl TryFrom<StoredTarget> for Target {
+    type Error = Invalid;
+
+    fn try_from(stored: StoredTarget) -> Result<Self, Invalid> {
+        Self::parse(stored.r#type, &stored.value)
+    }
+}
+
+impl Target {
+    /// Reads a `value` of a rule of this type.
+    pub fn parse(kind: TargetType, value: &str) -> Result<Self, Invalid> {
+        match kind {
+            TargetType::Ip => value
+                .parse()
+                .map(|ip| Self::Ip(canonical_ip(ip)))
+                .map_err(|_| Invalid::new("must be an IP address, such as `10.0.0.1`")),
+            TargetType::Cidr => value.parse().map(Self::Cidr),
+            TargetType::Hostname => value.parse().map(Self::Hostname),
+            TargetType::HostnameWildcard => value.parse().map(Self::HostnameWildcard),
+        }
+    }
+
+    /// The type.
+    pub fn kind(&self) -> TargetType {
+        match self {
+            Self::Ip(_) => TargetType::Ip,
+            Self::Cidr(_) => TargetType::Cidr,
+            Self::Hostname(_) => TargetType::Hostname,
+            Self::HostnameWildcard(_) => TargetType::HostnameWildcard,
+        }
+    }
+
+    /// The value, as [`Target::parse`] reads it.
+    pub fn value(&self) -> String {
+        match self {
+            Self::Ip(ip) => ip.to_string(),
+            Self::Cidr(cidr) => cidr.to_string(),
+            Self::Hostname(name) => name.to_string(),
+            Self::HostnameWildcard(pattern) => pattern.to_string(),
+        }
+    }
+
+    /// Whether it names addresses, which are compared with networks by themselves.
+    pub fn is_address(&self) -> bool {
+        matches!(self, Self::Ip(_) | Self::Cidr(_))
+    }
+}
+
+/// What a rule lets through; a rule without one lets all three through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP.
+    Icmp,
+}
+
+impl RuleProtocol {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        }
+    }
+}
+
+/// What an admin writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Unique among rules.
+    pub name: ResourceName,
+    /// Free text.
+    pub description: Description,
+    /// Where it leads.
+    pub target: Target,
+    /// Which ports; none: all. With ports and no protocol it means TCP and UDP.
+    pub port_range: Option<PortRange>,
+    /// Which protocol; none: any.
+    pub protocol: Option<RuleProtocol>,
+    /// The network the destination lies in. A host name says nothing of where it lies, and so
+    /// needs one.
+    pub network_id: Option<NetworkId>,
+    /// An inactive rule lets nobody through.
+    pub active: bool,
+}
+
+/// The state that commands are decided on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessRule {
+    /// None before it is created.
+    pub definition: Option<Definition>,
+    /// Deleted ones stay deleted.
+    pub deleted: bool,
+    /// Users it was assigned to by themselves.
+    pub users: BTreeSet<UserId>,
+    /// Groups whose members it was assigned to.
+    pub groups: BTreeSet<GroupName>,
+}
+
+/// What can be asked of an access rule.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Make it known.
+    Create(Definition),
+    /// Replace its definition.
+    Update(Definition),
+    /// Let a user through.
+    AssignUser(UserId),
+    /// No longer let a user through.
+    UnassignUser(UserId),
+    /// Let a group's members through.
+    AssignGroup(GroupName),
+    /// No longer let a group's members through.
+    UnassignGroup(GroupName),
+    /// Remove it.
+    Delete,
+}
+
+/// What happened to an access rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// It was made known.
+    Created {
+        /// What it lets through.
+        definition: Definition,
+    },
+    /// Its definition was replaced.
+    Updated {
+        /// What it lets through now.
+        definition: Definition,
+    },
+    /// It was assigned to a user.
+    UserAssigned {
+        /// Whom.
+        user_id: UserId,
+    },
+    /// It was taken from a user.
+    UserUnassigned {
+        /// Whom.
+        user_id: UserId,
+    },
+    /// It was assigned to a group's members.
+    GroupAssigned {
+        /// Which group.
+        group: GroupName,
+    },
+    /// It was taken from a group's members.
+    GroupUnassigned {
+        /// Which group.
+        group: GroupName,
+    },
+    /// It was removed.
+    Deleted {},
+}
+
+/// Why a command on an access rule was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is none with that id.
+    #[error("there is no such access rule")]
+    NotFound,
+    /// The id is in use.
+    #[error("this access rule exists already")]
+    AlreadyCreated,
+    /// ICMP with ports.
+    #[error("must be absent for icmp, which has no ports")]
+    PortsWithIcmp,
+    /// A host name without a network.
+    #[error("must name a network when the rule names a host: without one it could never match")]
+    HostnameWithoutNetwork,
+}
+
+impl Refusal for Error {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "access_rule_not_found",
+            Self::AlreadyCreated => "access_rule_exists",
+            Self::PortsWithIcmp | Self::HostnameWithoutNetwork => "invalid_access_rule",
+        }
+    }
+
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::NotFound => RefusalKind::NotFound,
+            Self::AlreadyCreated => RefusalKind::Conflict,
+            Self::PortsWithIcmp | Self::HostnameWithoutNetwork => RefusalKind::Invalid,
+        }
+    }
+
+    fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::PortsWithIcmp => Some("port_range"),
+            Self::HostnameWithoutNetwork => Some("network_id"),
+            _ => None,
+        }
+    }
+}
+
+impl Fact for Event {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "access_rule.created",
+            Self::Updated { .. } => "access_rule.updated",
+            Self::UserAssigned { .. } => "access_rule.user_assigned",
+            Self::UserUnassigned { .. } => "access_rule.user_unassigned",
+            Self::GroupAssigned { .. } => "access_rule.group_assigned",
+            Self::GroupUnassigned { .. } => "access_rule.group_unassigned",
+            Self::Deleted {} => "access_rule.deleted",
+        }
+    }
+
+    fn is_configuration(&self) -> bool {
+        matches!(self, Self::Created { .. } | Self::Updated { .. } | Self::Deleted {})
+    }
+}
+
+aggregate!(AccessRule, "access_rule");
+
+impl Root for AccessRule {
+    fn exists(&self) -> bool {
+        self.definition.is_some() && !self.deleted
+    }
+
+    fn claims(&self, _id: &str) -> Vec<Claim> {
+        match &self.definition {
+            Some(it) if !self.deleted => {
+                vec![Claim::new(ClaimKind::AccessRuleName, it.name.as_str().to_lowercase())]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl AccessRule {
+    fn decide(&self, command: Command) -> Result<Vec<Event>, Error> {
+        let event = match command {
+            Command::Create(definition) => {
+                if self.definition.is_some() {
+                    return Err(Error::AlreadyCreated);
+                }
+                check(&definition)?;
+                Some(Event::Created { definition })
+            }
+            Command::Delete if self.deleted => None,
+            _ if !self.exists() => return Err(Error::NotFound),
+            Command::Update(definition) => {
+                check(&definition)?;
+                let changed = self.definition.as_ref() != Some(&definition);
+                changed.then_some(Event::Updated { definition })
+            }
+            Command::AssignUser(user_id) => {
+                (!self.users.contains(&user_id)).then_some(Event::UserAssigned { user_id })
+            }
+            Command::UnassignUser(user_id) => {
+                self.users.contains(&user_id).then_some(Event::UserUnassigned { user_id })
+            }
+            Command::AssignGroup(group) => {
+                (!self.groups.contains(&group)).then_some(Event::GroupAssigned { group })
+            }
+            Command::UnassignGroup(group) => {
+                self.groups.contains(&group).then_some(Event::GroupUnassigned { group })
+            }
+            Command::Delete => Some(Event::Deleted {}),
+        };
+        Ok(event.into_iter().collect())
+    }
+
+    fn evolve(&mut self, event: Event) {
+        match event {
+            Event::Created { definition } | Event::Updated { definition } => {
+                self.definition = Some(definition);
+            }
+            Event::UserAssigned { user_id } => {
+                self.users.insert(user_id);
+            }
+            Event::UserUnassigned { user_id } => {
+                self.users.remove(&user_id);
+            }
+            Event::GroupAssigned { group } => {
+                self.groups.insert(group);
+            }
+            Event::GroupUnassigned { group } => {
+                self.groups.remove(&group);
+            }
+            Event::Deleted {} => self.deleted = true,
+        }
+    }
+}
+
+fn check(definition: &Definition) -> Result<(), Error> {
+    if definition.port_range.is_some() && definition.protocol == Some(RuleProtocol::Icmp) {
+        return Err(Error::PortsWithIcmp);
+    }
+    if !definition.target.is_address() && definition.network_id.is_none() {
+        return Err(Error::HostnameWithoutNetwork);
+    }
+    Ok(())
+}

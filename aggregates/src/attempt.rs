@@ -1,0 +1,178 @@
+//! What was tried and refused, where no other stream could tell of it: one stream per node and
+//! UTC day, appended to without loading it.
+
+use crate::Personal;
+use crate::root::{Fact, Refusal, RefusalKind, Root};
+use crate::values::{CertificateId, GatewayId, UserId, clip};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// How much is kept of a text that a stranger sent, in characters.
+pub const MAX_TEXT: usize = 128;
+
+/// A refusal, or several alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// Why: a stable code.
+    pub reason: String,
+    /// At which gateway.
+    pub gateway_id: Option<GatewayId>,
+    /// The user it was about, where that is known.
+    pub user_id: Option<UserId>,
+    /// The certificate it was about, where that is known.
+    pub certificate_id: Option<CertificateId>,
+    /// The user name as it was typed.
+    pub username: Option<Personal<String>>,
+    /// The common name as it was sent.
+    pub common_name: Option<Personal<String>>,
+    /// From where.
+    pub client_ip: Option<Personal<IpAddr>>,
+    /// Method and route, such as `GET /api/v1/admin/users`.
+    pub target: Option<String>,
+    /// How many times since the last such event; at least 1.
+    pub count: u32,
+}
+
+impl Denial {
+    /// A single refusal of which nothing else is known.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            gateway_id: None,
+            user_id: None,
+            certificate_id: None,
+            username: None,
+            common_name: None,
+            client_ip: None,
+            target: None,
+            count: 1,
+        }
+    }
+
+    /// The same, with every text cut to [`MAX_TEXT`].
+    fn bounded(self) -> Self {
+        let short = |text: String| clip(text, MAX_TEXT);
+        Self {
+            reason: short(self.reason),
+            username: self.username.map(|it| it.map(short)),
+            common_name: self.common_name.map(|it| it.map(short)),
+            target: self.target.map(short),
+            ..self
+        }
+    }
+}
+
+/// The state: nothing is decided on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {}
+
+/// What can be asked of the record.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Write this down.
+    Record(Event),
+}
+
+/// What was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A sign-in.
+    LoginFailed(Denial),
+    /// A gateway's token.
+    GatewayTokenRejected(Denial),
+    /// A client that a gateway asked about.
+    VerifyDenied(Denial),
+    /// A connection that a gateway reported.
+    ConnectDenied(Denial),
+    /// A VPN configuration.
+    ConfigDenied(Denial),
+    /// A request of somebody who may not make it.
+    RequestForbidden(Denial),
+}
+
+impl Event {
+    /// The refusal.
+    pub fn denial(&self) -> &Denial {
+        match self {
+            Self::LoginFailed(denial)
+            | Self::GatewayTokenRejected(denial)
+            | Self::VerifyDenied(denial)
+            | Self::ConnectDenied(denial)
+            | Self::ConfigDenied(denial)
+            | Self::RequestForbidden(denial) => denial,
+        }
+    }
+
+    fn bounded(self) -> Self {
+        match self {
+            Self::LoginFailed(denial) => Self::LoginFailed(denial.bounded()),
+            Self::GatewayTokenRejected(denial) => Self::GatewayTokenRejected(denial.bounded()),
+            Self::VerifyDenied(denial) => Self::VerifyDenied(denial.bounded()),
+            Self::ConnectDenied(denial) => Self::ConnectDenied(denial.bounded()),
+            Self::ConfigDenied(denial) => Self::ConfigDenied(denial.bounded()),
+            Self::RequestForbidden(denial) => Self::RequestForbidden(denial.bounded()),
+        }
+    }
+}
+
+/// Why a record was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A count of 0.
+    #[error("must be at least 1")]
+    CountZero,
+}
+
+impl Refusal for Error {
+    fn code(&self) -> &'static str {
+        "invalid_attempt"
+    }
+
+    fn kind(&self) -> RefusalKind {
+        RefusalKind::Invalid
+    }
+
+    fn field(&self) -> Option<&'static str> {
+        Some("count")
+    }
+}
+
+impl Fact for Event {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::LoginFailed(_) => "attempt.login_failed",
+            Self::GatewayTokenRejected(_) => "attempt.gateway_token_rejected",
+            Self::VerifyDenied(_) => "attempt.verify_denied",
+            Self::ConnectDenied(_) => "attempt.connect_denied",
+            Self::ConfigDenied(_) => "attempt.config_denied",
+            Self::RequestForbidden(_) => "attempt.request_forbidden",
+        }
+    }
+
+    fn is_configuration(&self) -> bool {
+        false
+    }
+}
+
+aggregate!(Attempt, "attempt");
+
+impl Root for Attempt {
+    /// Every day has its record, if an empty one.
+    fn exists(&self) -> bool {
+        true
+    }
+}
+
+#[expect(clippy::unused_self, reason = "the shape that `aggregate!` wants")]
+impl Attempt {
+    fn decide(&self, command: Command) -> Result<Vec<Event>, Error> {
+        let Command::Record(event) = command;
+        if event.denial().count == 0 {
+            return Err(Error::CountZero);
+        }
+        Ok(vec![event.bounded()])
+    }
+
+    fn evolve(&mut self, _event: Event) {}
+}
