@@ -1,0 +1,425 @@
+//! The database: PostgreSQL or SQLite behind one face.
+//!
+//! Both dialects take `$1` placeholders, upserts, `RETURNING` and `->>`, so that a query is one
+//! text. Values travel as [`Arg`]s; times are microseconds in `BIGINT`, and sets of rows are JSON
+//! arrays that [`Dialect::each`] unfolds.
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{
+    ConnectOptions, Connection, Executor, FromRow, PgConnection, PgPool, SqliteConnection,
+    SqlitePool,
+};
+use std::future::Future;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How long a reader waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Readers at once. `PostgreSQL` takes 100 connections by default, and nodes share them.
+const READERS: u32 = 8;
+/// How long `SQLite` waits for another connection's write to end.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A value bound to a placeholder.
+#[derive(Clone, Debug)]
+pub enum Arg {
+    /// Text, or NULL.
+    Text(Option<String>),
+    /// A number, or NULL.
+    Int(Option<i64>),
+    /// True or false.
+    Bool(bool),
+}
+
+impl From<&str> for Arg {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<String> for Arg {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text))
+    }
+}
+
+impl From<Option<String>> for Arg {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Arg {
+    fn from(number: i64) -> Self {
+        Self::Int(Some(number))
+    }
+}
+
+impl From<Option<i64>> for Arg {
+    fn from(number: Option<i64>) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<bool> for Arg {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
+    }
+}
+
+/// A type that can be read from a row of either database.
+pub trait Readable:
+    for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin
+{
+}
+
+impl<T> Readable for T where
+    T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin
+{
+}
+
+/// Which SQL is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `PostgreSQL`.
+    Postgres,
+    /// `SQLite`.
+    Sqlite,
+}
+
+impl Dialect {
+    /// A FROM item that unfolds the JSON array in `placeholder` into rows of one column, `value`.
+    pub fn each(self, placeholder: &str, alias: &str) -> String {
+        match self {
+            Self::Postgres => {
+                format!("json_array_elements({placeholder}::json) AS {alias}(value)")
+            }
+            Self::Sqlite => format!("json_each({placeholder}) AS {alias}"),
+        }
+    }
+
+    /// The rows in which `t.<columns>` equal the JSON arrays in `$1`, one look-up each.
+    ///
+    /// `PostgreSQL` plans a plain join on a table it never analysed as a scan of all of it; a
+    /// lateral look-up it does by index.
+    pub fn look_up(self, table: &str, columns: &[&str], select: &str) -> String {
+        let matches: Vec<String> = columns
+            .iter()
+            .enumerate()
+            .map(|(i, column)| format!("t.{column} = k.value->>{i}"))
+            .collect();
+        let matches = matches.join(" AND ");
+        let each = self.each("$1", "k");
+        match self {
+            Self::Postgres => format!(
+                "SELECT r.* FROM {each} CROSS JOIN LATERAL (SELECT {select} FROM {table} t WHERE {matches} LIMIT 1) r"
+            ),
+            Self::Sqlite => {
+                format!("SELECT {select} FROM {each} CROSS JOIN {table} t WHERE {matches}")
+            }
+        }
+    }
+}
+
+fn bind_pg<'q>(sql: &'q str, args: &[Arg]) -> Query<'q, sqlx::Postgres, PgArguments> {
+    args.iter().fold(sqlx::query(sql), |query, arg| match arg {
+        Arg::Text(text) => query.bind(text.clone()),
+        Arg::Int(number) => query.bind(*number),
+        Arg::Bool(truth) => query.bind(*truth),
+    })
+}
+
+fn bind_sqlite<'q>(sql: &'q str, args: &[Arg]) -> Query<'q, sqlx::Sqlite, SqliteArguments<'q>> {
+    args.iter().fold(sqlx::query(sql), |query, arg| match arg {
+        Arg::Text(text) => query.bind(text.clone()),
+        Arg::Int(number) => query.bind(*number),
+        Arg::Bool(truth) => query.bind(*truth),
+    })
+}
+
+/// The pools that queries read from.
+#[derive(Clone, Debug)]
+pub enum Db {
+    /// One pool.
+    Postgres(PgPool),
+    /// Readers, and one connection for the few writes that are not the log's (telemetry, keys).
+    Sqlite {
+        /// Several, read only.
+        read: SqlitePool,
+        /// One.
+        write: SqlitePool,
+    },
+}
+
+/// A connection of one's own, as the log writer has.
+#[derive(Debug)]
+pub enum Conn {
+    /// Of `PostgreSQL`.
+    Postgres(PgConnection),
+    /// Of `SQLite`.
+    Sqlite(SqliteConnection),
+}
+
+/// Where the database is: `postgres://…` or `sqlite://path`.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A server.
+    Postgres(Box<PgConnectOptions>),
+    /// A file.
+    Sqlite(Box<SqliteConnectOptions>),
+}
+
+impl Location {
+    /// Reads a database URL.
+    pub fn parse(url: &str) -> Result<Self, sqlx::Error> {
+        if url.starts_with("sqlite:") {
+            let options = SqliteConnectOptions::from_str(url)?
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(BUSY_TIMEOUT)
+                .disable_statement_logging();
+            Ok(Self::Sqlite(Box::new(options)))
+        } else {
+            let options = PgConnectOptions::from_str(url)?
+                .application_name("gatekey")
+                .disable_statement_logging();
+            Ok(Self::Postgres(Box::new(options)))
+        }
+    }
+
+    /// Which SQL it speaks.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    /// Opens the pools. `SQLite`'s file is made if it is missing.
+    pub async fn open(&self) -> Result<Db, sqlx::Error> {
+        match self {
+            Self::Postgres(options) => {
+                let options = options.as_ref().clone().options([("statement_timeout", "30s")]);
+                let pool = PgPoolOptions::new()
+                    .max_connections(READERS)
+                    .acquire_timeout(ACQUIRE_TIMEOUT)
+                    .connect_with(options)
+                    .await?;
+                Ok(Db::Postgres(pool))
+            }
+            Self::Sqlite(options) => {
+                let one = SqlitePoolOptions::new().max_connections(1).acquire_timeout(BUSY_TIMEOUT);
+                let write = one.connect_with(options.as_ref().clone()).await?;
+                let read = SqlitePoolOptions::new()
+                    .max_connections(READERS)
+                    .acquire_timeout(ACQUIRE_TIMEOUT)
+                    .connect_with(options.as_ref().clone().read_only(true))
+                    .await?;
+                Ok(Db::Sqlite { read, write })
+            }
+        }
+    }
+
+    /// Opens one connection with session settings (`PostgreSQL` only).
+    pub async fn connect(&self, settings: &[(&str, &str)]) -> Result<Conn, sqlx::Error> {
+        match self {
+            Self::Postgres(options) => {
+                let options = options.as_ref().clone().options(settings.iter().copied());
+                PgConnection::connect_with(&options).await.map(Conn::Postgres)
+            }
+            Self::Sqlite(options) => {
+                SqliteConnection::connect_with(options).await.map(Conn::Sqlite)
+            }
+        }
+    }
+}
+
+/// A statement under way. Boxed: the compiler can't prove `Send` of sqlx's futures over a borrowed
+/// connection through several layers of `async fn`.
+pub type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'a>>;
+
+/// The four ways of running a statement, once for each place that can run one.
+macro_rules! run {
+    ($target:expr, $sql:expr, $args:expr, $method:ident, $convert:expr) => {
+        match $target {
+            Target::Postgres(executor) => {
+                bind_pg($sql, $args).$method(executor).await.and_then($convert)
+            }
+            Target::Sqlite(executor) => {
+                bind_sqlite($sql, $args).$method(executor).await.and_then($convert)
+            }
+        }
+    };
+}
+
+enum Target<P, S> {
+    Postgres(P),
+    Sqlite(S),
+}
+
+impl Db {
+    /// Which SQL it speaks.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite { .. } => Dialect::Sqlite,
+        }
+    }
+
+    fn reader(&self) -> Target<&PgPool, &SqlitePool> {
+        match self {
+            Self::Postgres(pool) => Target::Postgres(pool),
+            Self::Sqlite { read, .. } => Target::Sqlite(read),
+        }
+    }
+
+    fn writer(&self) -> Target<&PgPool, &SqlitePool> {
+        match self {
+            Self::Postgres(pool) => Target::Postgres(pool),
+            Self::Sqlite { write, .. } => Target::Sqlite(write),
+        }
+    }
+
+    /// Every row.
+    pub async fn all<T: Readable>(&self, sql: &str, args: &[Arg]) -> Result<Vec<T>, sqlx::Error> {
+        run!(self.reader(), sql, args, fetch_all, |rows| rows.iter().map(T::from_row).collect())
+    }
+
+    /// The one row.
+    pub async fn one<T: Readable>(&self, sql: &str, args: &[Arg]) -> Result<T, sqlx::Error> {
+        run!(self.reader(), sql, args, fetch_one, |row| T::from_row(&row))
+    }
+
+    /// The row, if there is one.
+    pub async fn optional<T: Readable>(
+        &self,
+        sql: &str,
+        args: &[Arg],
+    ) -> Result<Option<T>, sqlx::Error> {
+        run!(self.reader(), sql, args, fetch_optional, |row| row
+            .as_ref()
+            .map(T::from_row)
+            .transpose())
+    }
+
+    /// Runs a statement by itself and says how many rows it touched. Not for the log or its views:
+    /// those belong to the log writer.
+    pub async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, sqlx::Error> {
+        match self.writer() {
+            Target::Postgres(pool) => {
+                bind_pg(sql, args).execute(pool).await.map(|done| done.rows_affected())
+            }
+            Target::Sqlite(pool) => {
+                bind_sqlite(sql, args).execute(pool).await.map(|done| done.rows_affected())
+            }
+        }
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite { read, write } => {
+                read.close().await;
+                write.close().await;
+            }
+        }
+    }
+}
+
+impl Conn {
+    /// Which SQL it speaks.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    fn target(&mut self) -> Target<&mut PgConnection, &mut SqliteConnection> {
+        match self {
+            Self::Postgres(connection) => Target::Postgres(connection),
+            Self::Sqlite(connection) => Target::Sqlite(connection),
+        }
+    }
+
+    /// Every row.
+    pub fn all<'a, T: Readable>(
+        &'a mut self,
+        sql: &'a str,
+        args: &'a [Arg],
+    ) -> Running<'a, Vec<T>> {
+        Box::pin(async move {
+            run!(self.target(), sql, args, fetch_all, |rows| rows.iter().map(T::from_row).collect())
+        })
+    }
+
+    /// The one row.
+    pub fn one<'a, T: Readable>(&'a mut self, sql: &'a str, args: &'a [Arg]) -> Running<'a, T> {
+        Box::pin(async move { run!(self.target(), sql, args, fetch_one, |row| T::from_row(&row)) })
+    }
+
+    /// The row, if there is one.
+    pub fn optional<'a, T: Readable>(
+        &'a mut self,
+        sql: &'a str,
+        args: &'a [Arg],
+    ) -> Running<'a, Option<T>> {
+        Box::pin(async move {
+            run!(self.target(), sql, args, fetch_optional, |row| row
+                .as_ref()
+                .map(T::from_row)
+                .transpose())
+        })
+    }
+
+    /// Runs a statement and says how many rows it touched.
+    pub fn execute<'a>(&'a mut self, sql: &'a str, args: &'a [Arg]) -> Running<'a, u64> {
+        Box::pin(async move {
+            match self.target() {
+                Target::Postgres(connection) => {
+                    bind_pg(sql, args).execute(connection).await.map(|it| it.rows_affected())
+                }
+                Target::Sqlite(connection) => {
+                    bind_sqlite(sql, args).execute(connection).await.map(|it| it.rows_affected())
+                }
+            }
+        })
+    }
+
+    /// Runs statements without placeholders, in one round trip.
+    pub fn script<'a>(&'a mut self, sql: &'a str) -> Running<'a, ()> {
+        Box::pin(async move {
+            match self.target() {
+                Target::Postgres(connection) => connection.execute(sql).await.map(drop),
+                Target::Sqlite(connection) => connection.execute(sql).await.map(drop),
+            }
+        })
+    }
+
+    /// Opens a transaction: `SQLite`'s takes the write lock at once.
+    pub async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        let sql = match self.dialect() {
+            Dialect::Postgres => "BEGIN",
+            Dialect::Sqlite => "BEGIN IMMEDIATE",
+        };
+        self.execute(sql, &[]).await.map(drop)
+    }
+
+    /// Ends the transaction and keeps what it wrote.
+    pub async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        self.execute("COMMIT", &[]).await.map(drop)
+    }
+
+    /// Ends the transaction and forgets what it wrote.
+    pub async fn rollback(&mut self) -> Result<(), sqlx::Error> {
+        self.execute("ROLLBACK", &[]).await.map(drop)
+    }
+}

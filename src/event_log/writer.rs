@@ -1,0 +1,613 @@
+//! The log writer: the one task of a node that appends to the event log.
+//!
+//! It takes what commands are waiting, as one batch, and makes one transaction of it: lock, read
+//! facts, decide each command in memory, write events, claims, secrets and views set-wise, move the
+//! head, commit. Then it feeds the followers, and only then it answers.
+//!
+//! ```text
+//! node A   lock ── head=7 ── events 8..10 ── views ── head=10 ── COMMIT (lock freed) ── answer
+//! node B        lock…(waits)………………………………………………………………………… head=10 ── events 11..
+//! reader                     sees ≤ 7 ……………………………………………… sees ≤ 10
+//! ```
+//! Positions are handed out under the lock and the lock is freed by the commit, so positions have no
+//! gap and a reader that has seen position n will never later see a new event at or below n.
+
+use super::append::{Append, AppendError, Appended};
+use super::decide::Facts;
+use crate::clock::Clock;
+use chrono::{DateTime, Utc};
+use gatekey_aggregates::values::{from_micros, micros};
+use gatekey_aggregates::{ClaimKind, ClaimRule, Recorded};
+use gatekey_projections::{Conn, Dialect, Location, View, project};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout};
+
+/// Commands that may wait.
+const QUEUE: usize = 1024;
+/// Commands in one transaction.
+const MAX_COMMANDS: usize = 256;
+/// Events in one transaction.
+const MAX_EVENTS: usize = 1000;
+/// Bytes of events in one transaction.
+const MAX_BYTES: usize = 4 << 20;
+/// How long a command may wait for a place in the queue.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one try at a transaction may take.
+const TRY_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a batch is tried before its commands are told that the database is unavailable.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// `PostgreSQL`'s key for the lock: "GateKey" in ASCII.
+const LOCK: i64 = 0x0047_6174_654b_6579;
+/// Without these a frozen lock holder would stop every writer.
+const SESSION: [(&str, &str); 3] = [
+    ("lock_timeout", "1500ms"),
+    ("statement_timeout", "5s"),
+    ("idle_in_transaction_session_timeout", "1500ms"),
+];
+
+/// Learns of every committed batch of this node before its commands are answered.
+#[async_trait::async_trait]
+pub trait Follower: Send + Sync {
+    /// `batch` was committed right after position `before`. Events of other nodes up to `before`
+    /// may not have been seen yet.
+    async fn committed(&self, before: i64, batch: &[Recorded]);
+}
+
+/// The way to the writer. Cheap to clone; the writer ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Waiting>,
+    position: watch::Receiver<i64>,
+}
+
+struct Waiting {
+    append: Append,
+    answer: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+/// What a writer works with.
+pub struct Setup {
+    /// The database.
+    pub location: Location,
+    /// The views to keep.
+    pub views: Vec<&'static dyn View>,
+    /// Who is told of commits.
+    pub followers: Vec<Arc<dyn Follower>>,
+    /// The time.
+    pub clock: Clock,
+    /// The epoch that this binary writes.
+    pub epoch: i64,
+}
+
+impl Writer {
+    /// Starts the task.
+    pub fn start(setup: Setup) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, commands) = mpsc::channel(QUEUE);
+        let (committed, position) = watch::channel(0);
+        let task = Task { setup, conn: None, committed };
+        (Self { queue, position }, tokio::spawn(task.run(commands)))
+    }
+
+    /// Appends, all or nothing. When this returns `Ok`, it is durable, and every view and follower
+    /// of this node has it.
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        if append.event_count() > MAX_EVENTS || append.bytes() > MAX_BYTES {
+            return Err(AppendError::TooLarge);
+        }
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { append, answer };
+        match timeout(QUEUE_TIMEOUT, self.queue.send(waiting)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(AppendError::Unavailable("the server is stopping".into())),
+            Err(_) => return Err(AppendError::Unavailable("too many commands wait".into())),
+        }
+        answered.await.unwrap_or_else(|_| {
+            Err(AppendError::Unavailable("the server is stopping; the outcome is unknown".into()))
+        })
+    }
+
+    /// The last position that this node wrote; wakes those who follow the log.
+    pub fn watch(&self) -> watch::Receiver<i64> {
+        self.position.clone()
+    }
+}
+
+struct Task {
+    setup: Setup,
+    conn: Option<Conn>,
+    committed: watch::Sender<i64>,
+}
+
+/// A batch as it was decided.
+struct Decided {
+    /// The head that it was decided on.
+    before: i64,
+    outcomes: Vec<Result<Appended, AppendError>>,
+    recorded: Vec<Recorded>,
+    /// Where to look whether a commit happened.
+    witness: Option<(i64, uuid::Uuid)>,
+}
+
+/// Why a transaction did not end well.
+enum Failure {
+    /// Nothing was written; another try may do.
+    Passing(sqlx::Error),
+    /// Nothing was written, and the database is to blame or the statement is.
+    Refused(sqlx::Error),
+    /// COMMIT was sent and not answered.
+    InDoubt(Box<Decided>, String),
+}
+
+#[derive(sqlx::FromRow)]
+struct Head {
+    position: i64,
+    recorded_at: i64,
+    epoch: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct VersionRow {
+    aggregate_type: String,
+    aggregate_id: String,
+    version: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct OwnerRow {
+    kind: String,
+    key: String,
+    owner: String,
+}
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::Receiver<Waiting>) {
+        let mut held: Vec<Waiting> = Vec::new();
+        loop {
+            if held.is_empty() && commands.recv_many(&mut held, MAX_COMMANDS).await == 0 {
+                return;
+            }
+            while held.len() < MAX_COMMANDS {
+                match commands.try_recv() {
+                    Ok(waiting) => held.push(waiting),
+                    Err(_) => break,
+                }
+            }
+            let rest = held.split_off(fitting(&held));
+            let batch = std::mem::replace(&mut held, rest);
+            self.write(batch).await;
+        }
+    }
+
+    /// Writes a batch and answers each of its commands.
+    async fn write(&mut self, batch: Vec<Waiting>) {
+        let (appends, answers): (Vec<Append>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
+        let outcomes = match self.write_batch(&appends).await {
+            Ok(outcomes) => outcomes,
+            // One command may have spoiled it for all: each by itself.
+            Err(AppendError::Broken(why)) if appends.len() > 1 => {
+                tracing::error!(
+                    why,
+                    commands = appends.len(),
+                    "a batch failed; trying each command alone"
+                );
+                let mut outcomes = Vec::with_capacity(appends.len());
+                for append in &appends {
+                    let alone = self.write_batch(std::slice::from_ref(append)).await;
+                    outcomes.push(alone.and_then(|mut it| {
+                        it.pop().unwrap_or(Err(AppendError::Broken("no outcome".into())))
+                    }));
+                }
+                outcomes
+            }
+            Err(error) => vec![Err(error); appends.len()],
+        };
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            // A caller that went away has had its command carried out all the same.
+            let _ = answer.send(outcome);
+        }
+    }
+
+    /// Tries until the batch is decided and its outcome known, or time is up.
+    async fn write_batch(
+        &mut self,
+        appends: &[Append],
+    ) -> Result<Vec<Result<Appended, AppendError>>, AppendError> {
+        let deadline = Instant::now() + BATCH_TIMEOUT;
+        let mut last_error = "no time was left".to_owned();
+        while Instant::now() < deadline {
+            let mut conn = match self.connection().await {
+                Ok(conn) => conn,
+                Err(error) => return Err(AppendError::Unavailable(error)),
+            };
+            let tried = timeout(TRY_TIMEOUT, self.transact(&mut conn, appends)).await;
+            match tried {
+                Ok(Ok(decided)) => {
+                    self.conn = Some(conn);
+                    return Ok(self.publish(decided).await);
+                }
+                Ok(Err(Failure::Refused(error))) => {
+                    if conn.rollback().await.is_ok() {
+                        self.conn = Some(conn);
+                    }
+                    return Err(AppendError::Broken(error.to_string()));
+                }
+                Ok(Err(Failure::Passing(error))) => {
+                    // The connection may be in any state: the next try opens another.
+                    tracing::warn!(%error, "the log could not be written; trying again");
+                    last_error = error.to_string();
+                    drop(conn);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Ok(Err(Failure::InDoubt(decided, error))) => {
+                    drop(conn);
+                    tracing::warn!(error, "the answer to COMMIT was lost; looking it up");
+                    if self.was_committed(&decided, deadline).await? {
+                        return Ok(self.publish(*decided).await);
+                    }
+                }
+                Err(_) => {
+                    drop(conn);
+                    last_error = format!("no answer within {} s", TRY_TIMEOUT.as_secs());
+                }
+            }
+        }
+        Err(AppendError::Unavailable(last_error))
+    }
+
+    async fn connection(&mut self) -> Result<Conn, String> {
+        if let Some(conn) = self.conn.take() {
+            return Ok(conn);
+        }
+        match timeout(CONNECT_TIMEOUT, self.setup.location.connect(&SESSION)).await {
+            Ok(Ok(conn)) => Ok(conn),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
+        }
+    }
+
+    /// Tells the followers, then gives the outcomes to be answered.
+    async fn publish(&self, decided: Decided) -> Vec<Result<Appended, AppendError>> {
+        if let Some(last) = decided.recorded.last() {
+            for follower in &self.setup.followers {
+                follower.committed(decided.before, &decided.recorded).await;
+            }
+            let _ = self.committed.send(last.position);
+        }
+        decided.outcomes
+    }
+
+    /// Whether a batch in doubt is in the log. Asked under the lock: a server that is still
+    /// committing it holds the lock until it is done.
+    async fn was_committed(
+        &mut self,
+        decided: &Decided,
+        deadline: Instant,
+    ) -> Result<bool, AppendError> {
+        let Some((position, command_id)) = decided.witness else { return Ok(true) };
+        let mut last_error = "no time was left".to_owned();
+        while Instant::now() < deadline {
+            match self.connection().await {
+                Ok(mut conn) => {
+                    let looked = timeout(TRY_TIMEOUT, look_up(&mut conn, position)).await;
+                    match looked {
+                        Ok(Ok(found)) => {
+                            self.conn = Some(conn);
+                            return Ok(found.is_some_and(|it| it == command_id.to_string()));
+                        }
+                        Ok(Err(error)) => last_error = error.to_string(),
+                        Err(_) => last_error = "no answer".to_owned(),
+                    }
+                }
+                Err(error) => last_error = error,
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(AppendError::Unavailable(format!("the outcome is unknown: {last_error}")))
+    }
+
+    /// One transaction, from the lock to the commit.
+    async fn transact(&self, conn: &mut Conn, appends: &[Append]) -> Result<Decided, Failure> {
+        lock(conn).await.map_err(Failure::Passing)?;
+        let (head, mut facts) = read_facts(conn, appends).await.map_err(classify)?;
+        if head.epoch != self.setup.epoch {
+            conn.rollback().await.map_err(Failure::Passing)?;
+            let error = AppendError::OtherEpoch { found: head.epoch, ours: self.setup.epoch };
+            return Ok(Decided {
+                before: head.position,
+                outcomes: vec![Err(error); appends.len()],
+                recorded: Vec::new(),
+                witness: None,
+            });
+        }
+        let recorded_at = self.setup.clock.now().max(from_micros(head.recorded_at));
+        let decided = decide(appends, &head, recorded_at, &mut facts);
+        if decided.recorded.is_empty() {
+            conn.rollback().await.map_err(Failure::Passing)?;
+            return Ok(decided);
+        }
+        self.store(conn, appends, &decided, &facts).await.map_err(classify)?;
+        let end = end_sql(conn.dialect(), decided.before + count(&decided.recorded), recorded_at);
+        match conn.script(&end).await {
+            Ok(()) => Ok(decided),
+            // What the server answered to COMMIT is an answer: nothing was written.
+            Err(error) if error.as_database_error().is_some() => Err(classify(error)),
+            Err(error) => Err(Failure::InDoubt(Box::new(decided), error.to_string())),
+        }
+    }
+
+    async fn store(
+        &self,
+        conn: &mut Conn,
+        appends: &[Append],
+        decided: &Decided,
+        facts: &Facts,
+    ) -> Result<(), sqlx::Error> {
+        let accepted: Vec<&Append> = appends
+            .iter()
+            .zip(&decided.outcomes)
+            .filter(|(_, outcome)| outcome.is_ok())
+            .map(|(append, _)| append)
+            .collect();
+        store_events(conn, &accepted, &decided.recorded).await?;
+        store_claims(conn, facts).await?;
+        store_secrets(conn, &accepted).await?;
+        project(conn, &self.setup.views, &decided.recorded, "").await
+    }
+}
+
+/// How many of the waiting commands fit into one batch; at least one.
+fn fitting(waiting: &[Waiting]) -> usize {
+    let (mut events, mut bytes) = (0, 0);
+    let fit = waiting.iter().take(MAX_COMMANDS).take_while(|it| {
+        events += it.append.event_count();
+        bytes += it.append.bytes();
+        events <= MAX_EVENTS && bytes <= MAX_BYTES
+    });
+    fit.count().max(1)
+}
+
+fn count<T>(items: &[T]) -> i64 {
+    i64::try_from(items.len()).unwrap_or(i64::MAX)
+}
+
+/// A fault of the connection or of the moment may pass; a fault of the statement will not.
+fn classify(error: sqlx::Error) -> Failure {
+    let passing = match error.as_database_error() {
+        Some(database) => database.code().is_some_and(|code| {
+            // Class 08 connection, 40 rollback, 53 resources, 55 lock not available, 57 operator
+            // intervention and timeouts (PostgreSQL, Appendix A); 5 busy, 6 locked (SQLite).
+            ["08", "40", "53", "55", "57"]
+                .iter()
+                .any(|class| code.len() == 5 && code.starts_with(class))
+                || ["5", "6", "261", "517"].contains(&code.as_ref())
+        }),
+        None => !matches!(
+            error,
+            sqlx::Error::Encode(_)
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::ColumnNotFound(_)
+                | sqlx::Error::RowNotFound
+        ),
+    };
+    if passing { Failure::Passing(error) } else { Failure::Refused(error) }
+}
+
+/// Opens the transaction and waits for the lock: a statement of its own, else the head that is read
+/// with it could be older than the lock.
+async fn lock(conn: &mut Conn) -> Result<(), sqlx::Error> {
+    match conn.dialect() {
+        Dialect::Postgres => {
+            conn.script(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await
+        }
+        Dialect::Sqlite => conn.begin().await,
+    }
+}
+
+fn end_sql(dialect: Dialect, position: i64, recorded_at: DateTime<Utc>) -> String {
+    let time = micros(recorded_at);
+    let update =
+        format!("UPDATE head SET position = {position}, recorded_at = {time} WHERE id = 1");
+    match dialect {
+        Dialect::Postgres => format!("{update}; NOTIFY gatekey_log, '{position}'; COMMIT"),
+        Dialect::Sqlite => format!("{update}; COMMIT"),
+    }
+}
+
+async fn read_facts(conn: &mut Conn, appends: &[Append]) -> Result<(Head, Facts), sqlx::Error> {
+    let head: Head =
+        conn.one("SELECT position, recorded_at, epoch FROM head WHERE id = 1", &[]).await?;
+    let streams = || appends.iter().flat_map(|append| &append.streams);
+    let mut facts = Facts::default();
+
+    let wanted: Vec<_> = streams().map(|it| json!([it.aggregate_type, it.aggregate_id])).collect();
+    let each = conn.dialect().each("$1", "k");
+    let sql = format!(
+        "SELECT k.value->>0 AS aggregate_type, k.value->>1 AS aggregate_id, \
+           CAST(COALESCE((SELECT MAX(e.sequence) FROM events e \
+             WHERE e.aggregate_type = k.value->>0 AND e.aggregate_id = k.value->>1), 0) AS BIGINT) AS version \
+         FROM {each}"
+    );
+    let rows: Vec<VersionRow> = conn.all(&sql, &[to_json(&wanted)?.into()]).await?;
+    facts.versions =
+        rows.into_iter().map(|row| ((row.aggregate_type, row.aggregate_id), row.version)).collect();
+
+    let claims = || streams().flat_map(|it| it.takes.iter().chain(&it.releases));
+    let wanted: BTreeSet<_> = claims().map(|it| (it.kind.as_str(), &it.key)).collect();
+    if !wanted.is_empty() {
+        let sql = conn.dialect().look_up("claims", &["kind", "key"], "t.kind, t.key, t.owner");
+        let rows: Vec<OwnerRow> = conn.all(&sql, &[to_json(&wanted)?.into()]).await?;
+        add_owners(&mut facts, rows);
+    }
+    let whole: BTreeSet<ClaimKind> =
+        claims().map(|it| it.kind).filter(|kind| kind.rule() != ClaimRule::Unique).collect();
+    for kind in whole {
+        let sql = "SELECT kind, key, owner FROM claims WHERE kind = $1";
+        let rows: Vec<OwnerRow> = conn.all(sql, &[kind.as_str().into()]).await?;
+        add_owners(&mut facts, rows);
+    }
+    Ok((head, facts))
+}
+
+fn add_owners(facts: &mut Facts, rows: Vec<OwnerRow>) {
+    for row in rows {
+        if let Ok(kind) = serde_json::from_value::<ClaimKind>(row.kind.into()) {
+            facts.owners.insert((kind, row.key), row.owner);
+        }
+    }
+}
+
+/// Decides each command and gives the accepted ones their positions.
+fn decide(
+    appends: &[Append],
+    head: &Head,
+    recorded_at: DateTime<Utc>,
+    facts: &mut Facts,
+) -> Decided {
+    let mut recorded = Vec::new();
+    let mut witness = None;
+    let outcomes = appends
+        .iter()
+        .map(|append| {
+            facts.admit(append)?;
+            let first_position = head.position + count(&recorded) + 1;
+            for stream in &append.streams {
+                for (event, sequence) in stream.events.iter().zip(stream.expected_version + 1..) {
+                    recorded.push(Recorded {
+                        position: head.position + count(&recorded) + 1,
+                        recorded_at,
+                        aggregate_type: stream.aggregate_type.to_owned(),
+                        aggregate_id: stream.aggregate_id.clone(),
+                        sequence,
+                        event: event.event.clone(),
+                        metadata: event.metadata.clone(),
+                    });
+                }
+            }
+            witness = witness.or(Some((first_position, append.command_id)));
+            Ok(Appended {
+                first_position,
+                last_position: head.position + count(&recorded),
+                recorded_at,
+            })
+        })
+        .collect();
+    Decided { before: head.position, outcomes, recorded, witness }
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(Box::new(error)))
+}
+
+async fn store_events(
+    conn: &mut Conn,
+    accepted: &[&Append],
+    recorded: &[Recorded],
+) -> Result<(), sqlx::Error> {
+    let new = accepted.iter().flat_map(|it| &it.streams).flat_map(|it| &it.events);
+    // Payload and metadata travel as strings inside the JSON: their bytes are stored as they are.
+    let rows: Vec<_> = new
+        .zip(recorded)
+        .map(|(new, at)| {
+            json!([
+                at.aggregate_type,
+                at.aggregate_id,
+                at.sequence,
+                new.event.code(),
+                new.version,
+                new.payload,
+                new.stored_metadata,
+                at.position,
+                micros(at.recorded_at),
+            ])
+        })
+        .collect();
+    let each = conn.dialect().each("$1", "k");
+    let (number, text) = match conn.dialect() {
+        Dialect::Postgres => ("bigint", "json"),
+        Dialect::Sqlite => ("integer", "text"),
+    };
+    let sql = format!(
+        "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, \
+           payload, metadata, position, recorded_at) \
+         SELECT k.value->>0, k.value->>1, CAST(k.value->>2 AS {number}), k.value->>3, k.value->>4, \
+           CAST(k.value->>5 AS {text}), CAST(k.value->>6 AS {text}), \
+           CAST(k.value->>7 AS {number}), CAST(k.value->>8 AS {number}) \
+         FROM {each}"
+    );
+    conn.execute(&sql, &[to_json(&rows)?.into()]).await.map(drop)
+}
+
+async fn store_claims(conn: &mut Conn, facts: &Facts) -> Result<(), sqlx::Error> {
+    let each = conn.dialect().each("$1", "k");
+    let released: Vec<_> = facts
+        .changed
+        .iter()
+        .filter(|(_, owner)| owner.is_none())
+        .map(|((kind, key), _)| json!([kind.as_str(), key]))
+        .collect();
+    if !released.is_empty() {
+        let sql = format!(
+            "DELETE FROM claims WHERE (kind, key) IN (SELECT k.value->>0, k.value->>1 FROM {each})"
+        );
+        conn.execute(&sql, &[to_json(&released)?.into()]).await?;
+    }
+    let taken: Vec<_> = facts
+        .changed
+        .iter()
+        .filter_map(|((kind, key), owner)| Some(json!([kind.as_str(), key, owner.as_ref()?])))
+        .collect();
+    if !taken.is_empty() {
+        let sql = format!(
+            "INSERT INTO claims (kind, key, owner) \
+             SELECT k.value->>0, k.value->>1, k.value->>2 FROM {each} WHERE true \
+             ON CONFLICT (kind, key) DO UPDATE SET owner = excluded.owner"
+        );
+        conn.execute(&sql, &[to_json(&taken)?.into()]).await?;
+    }
+    Ok(())
+}
+
+async fn store_secrets(conn: &mut Conn, accepted: &[&Append]) -> Result<(), sqlx::Error> {
+    let each = conn.dialect().each("$1", "k");
+    let forgotten: Vec<_> = accepted.iter().flat_map(|it| &it.forgotten).collect();
+    if !forgotten.is_empty() {
+        let sql = format!("DELETE FROM secrets WHERE id IN (SELECT k.value->>0 FROM {each})");
+        let ids: Vec<_> = forgotten.iter().map(|id| json!([id])).collect();
+        conn.execute(&sql, &[to_json(&ids)?.into()]).await?;
+    }
+    let rows: Vec<_> = accepted
+        .iter()
+        .flat_map(|it| &it.secrets)
+        .map(|it| json!([it.id, it.sealed, it.expires_at.map(micros)]))
+        .collect();
+    if !rows.is_empty() {
+        let sql = format!(
+            "INSERT INTO secrets (id, sealed, expires_at) \
+             SELECT k.value->>0, k.value->>1, CAST(k.value->>2 AS BIGINT) FROM {each}"
+        );
+        conn.execute(&sql, &[to_json(&rows)?.into()]).await?;
+    }
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct MetadataRow {
+    command_id: Option<String>,
+}
+
+/// The command that wrote the event at `position`, if any did.
+async fn look_up(conn: &mut Conn, position: i64) -> Result<Option<String>, sqlx::Error> {
+    lock(conn).await?;
+    let sql = "SELECT metadata->>'command_id' AS command_id FROM events WHERE position = $1";
+    let row: Option<MetadataRow> = conn.optional(sql, &[position.into()]).await?;
+    conn.rollback().await?;
+    Ok(row.and_then(|row| row.command_id))
+}
