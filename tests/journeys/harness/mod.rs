@@ -1,0 +1,17 @@
+//! What every journey stands on: databases, servers, clients, networks, and how they end.
+#![allow(dead_code)] // A toolbox: not every journey needs every tool.
+
+pub mod client;
+pub mod epilogue;
+pub mod fixtures;
+pub mod netns;
+pub mod postgres;
+pub mod server;
+pub mod wait;
+#[macro_use]
+pub mod world;
+
+#[allow(unused_imports)]
+pub use client::{Answer, Api};
+#[allow(unused_imports)]
+pub use world::{Kind, World};

@@ -1,0 +1,8 @@
+//! Whole-system tests: a real server, real HTTP, a real database, real OpenVPN. One module per journey.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may stop where it stands.
+
+#[macro_use]
+mod harness;
+
+mod first_steps;
+mod harness_works;
