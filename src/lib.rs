@@ -1,5 +1,6 @@
 //! GateKey: an event-sourced control plane for zero-trust OpenVPN.
 
+pub mod api;
 pub mod clock;
 pub mod entropy;
 pub mod event_log;

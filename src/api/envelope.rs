@@ -1,0 +1,128 @@
+//! How answers are wrapped: `{"data": …}`, with `meta` for lists.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::page::Paging;
+
+/// One thing.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Data<T> {
+    /// The thing.
+    pub data: T,
+}
+
+impl<T: Serialize> IntoResponse for Data<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self).into_response()
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// What is on the page.
+    pub data: Vec<T>,
+    /// Where the page lies in the list.
+    pub meta: Meta,
+}
+
+/// Where a page lies in its list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Meta {
+    /// How many there are on all pages.
+    pub total: u64,
+    /// This page, from 1.
+    pub page: u32,
+    /// At most so many are on a page.
+    pub per_page: u32,
+    /// Of long histories: what `cursor` gives the following ones. Absent after the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The page that `paging` asked for, of a list of `total`.
+    pub fn new(data: Vec<T>, total: u64, paging: Paging) -> Self {
+        let meta = Meta { total, page: paging.page, per_page: paging.per_page, next_cursor: None };
+        Self { data, meta }
+    }
+
+    /// With the cursor that continues it, if anything follows.
+    pub fn next_cursor(mut self, cursor: Option<String>) -> Self {
+        self.meta.next_cursor = cursor;
+        self
+    }
+
+    /// With every item turned into another.
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
+        Page { data: self.data.into_iter().map(f).collect(), meta: self.meta }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self).into_response()
+    }
+}
+
+/// 201 with `Location`, and `T` as the body ([`Data`], or flat where the seed shows it so).
+#[derive(Clone, Debug)]
+pub struct Created<T> {
+    /// The path at which the new thing is found.
+    pub location: String,
+    /// The answer.
+    pub body: T,
+}
+
+impl<T> Created<Data<T>> {
+    /// A new thing, wrapped.
+    pub fn new(location: impl Into<String>, thing: T) -> Self {
+        Self { location: location.into(), body: Data { data: thing } }
+    }
+}
+
+impl<T> Created<T> {
+    /// A new thing whose answer is not wrapped.
+    pub fn flat(location: impl Into<String>, body: T) -> Self {
+        Self { location: location.into(), body }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        let mut response = (StatusCode::CREATED, axum::Json(self.body)).into_response();
+        // Our ids are plain ASCII; a path that isn't has no place in a header.
+        if let Ok(location) = HeaderValue::from_str(&self.location) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_says_where_it_lies() {
+        let paging = Paging { page: 2, per_page: 1 };
+        let page = Page::new(vec!["b"], 3, paging).next_cursor(Some("7".to_owned()));
+        assert_eq!(
+            serde_json::to_value(&page).unwrap(),
+            serde_json::json!({
+                "data": ["b"],
+                "meta": {"total": 3, "page": 2, "per_page": 1, "next_cursor": "7"},
+            })
+        );
+    }
+
+    #[test]
+    fn created_carries_its_location() {
+        let response = Created::new("/api/v1/admin/gateways/gw-1", "gw-1").into_response();
+        assert_eq!(response.status(), StatusCode::CREATED);
+        assert_eq!(response.headers()[header::LOCATION], "/api/v1/admin/gateways/gw-1");
+    }
+}
