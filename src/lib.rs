@@ -5,3 +5,4 @@ pub mod clock;
 pub mod entropy;
 pub mod event_log;
 pub mod pki;
+pub mod secrets;

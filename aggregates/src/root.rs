@@ -42,7 +42,13 @@ pub trait Refusal: std::error::Error + Send + Sync + 'static {
 
 /// An aggregate as the command bus runs it.
 pub trait Root:
-    Aggregate<Services = (), Event: Fact, Error: Refusal, Command: Send> + Clone + 'static
+    Aggregate<
+        Services = (),
+        Event: Fact + Into<crate::Event>,
+        Error: Refusal,
+        Command: Clone + Send + Sync,
+    > + Clone
+    + 'static
 {
     /// Whether the thing exists now: created and not deleted.
     fn exists(&self) -> bool;

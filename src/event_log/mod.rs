@@ -1,8 +1,23 @@
 //! The event log: appending, reading, following, and the command bus above them.
 
 mod append;
+mod bus;
 mod decide;
+mod follow;
+mod keyring;
+mod migrate;
+mod reader;
+mod rebuild;
+mod sealing;
+mod store;
 mod writer;
 
 pub use append::{Append, AppendError, Appended, NewEvent, SealedSecret, StreamAppend};
+pub use bus::{Bus, CommandError, Outcome, Request};
+pub use follow::{Subscription, listen};
+pub use keyring::{Keyring, KeyringError};
+pub use migrate::{EPOCH, FileLock, MigrationError, lock_file, migrate, outdated_views};
+pub use reader::{ReadError, Reader, StoredEvent};
+pub use rebuild::{RebuildError, rebuild};
+pub use store::{LoadError, Loaded, Store};
 pub use writer::{Follower, Setup, Writer};

@@ -63,7 +63,6 @@ pub trait Follower: Send + Sync {
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Waiting>,
-    position: watch::Receiver<i64>,
 }
 
 struct Waiting {
@@ -83,15 +82,16 @@ pub struct Setup {
     pub clock: Clock,
     /// The epoch that this binary writes.
     pub epoch: i64,
+    /// Wakes those who follow the log.
+    pub wake: watch::Sender<i64>,
 }
 
 impl Writer {
     /// Starts the task.
     pub fn start(setup: Setup) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, commands) = mpsc::channel(QUEUE);
-        let (committed, position) = watch::channel(0);
-        let task = Task { setup, conn: None, committed };
-        (Self { queue, position }, tokio::spawn(task.run(commands)))
+        let task = Task { setup, conn: None };
+        (Self { queue }, tokio::spawn(task.run(commands)))
     }
 
     /// Appends, all or nothing. When this returns `Ok`, it is durable, and every view and follower
@@ -111,17 +111,11 @@ impl Writer {
             Err(AppendError::Unavailable("the server is stopping; the outcome is unknown".into()))
         })
     }
-
-    /// The last position that this node wrote; wakes those who follow the log.
-    pub fn watch(&self) -> watch::Receiver<i64> {
-        self.position.clone()
-    }
 }
 
 struct Task {
     setup: Setup,
     conn: Option<Conn>,
-    committed: watch::Sender<i64>,
 }
 
 /// A batch as it was decided.
@@ -278,7 +272,7 @@ impl Task {
             for follower in &self.setup.followers {
                 follower.committed(decided.before, &decided.recorded).await;
             }
-            let _ = self.committed.send(last.position);
+            self.setup.wake.send_modify(|seen| *seen = last.position.max(*seen));
         }
         decided.outcomes
     }
@@ -302,7 +296,7 @@ impl Task {
                             return Ok(found.is_some_and(|it| it == command_id.to_string()));
                         }
                         Ok(Err(error)) => last_error = error.to_string(),
-                        Err(_) => last_error = "no answer".to_owned(),
+                        Err(_) => last_error = String::from("no answer"),
                     }
                 }
                 Err(error) => last_error = error,
@@ -402,7 +396,7 @@ fn classify(error: sqlx::Error) -> Failure {
 
 /// Opens the transaction and waits for the lock: a statement of its own, else the head that is read
 /// with it could be older than the lock.
-async fn lock(conn: &mut Conn) -> Result<(), sqlx::Error> {
+pub(super) async fn lock(conn: &mut Conn) -> Result<(), sqlx::Error> {
     match conn.dialect() {
         Dialect::Postgres => {
             conn.script(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await

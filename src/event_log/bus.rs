@@ -1,0 +1,373 @@
+//! The command bus: load, decide, append; again if the stream moved on meanwhile.
+
+use super::append::{Append, AppendError, Appended, NewEvent, SealedSecret, StreamAppend};
+use super::keyring::{Keyring, KeyringError};
+use super::sealing::{Place, people_in, seal_metadata, seal_payload};
+use super::store::{LoadError, Loaded, Store};
+use super::writer::Writer;
+use crate::entropy::Entropy;
+use cqrs_es::DomainEvent;
+use cqrs_es::event_sink::EventSink;
+use gatekey_aggregates::values::SecretId;
+use gatekey_aggregates::{Claim, Event, Metadata, Refusal, RefusalKind, Root};
+use std::any::Any;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a command is decided anew when its stream has moved on.
+const TRIES: u32 = 8;
+/// How long the first of these waits at most; doubled each time.
+const BACKOFF: Duration = Duration::from_millis(2);
+
+/// Carries out commands. Cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    writer: Writer,
+    keyring: Keyring,
+    entropy: Entropy,
+}
+
+/// A command on one aggregate, and what must be written with it.
+pub struct Request {
+    steps: Vec<Box<dyn Decide>>,
+    metadata: Metadata,
+    secrets: Vec<SealedSecret>,
+    forgotten: Vec<SecretId>,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug)]
+pub struct Outcome<A> {
+    /// The state afterwards.
+    pub state: A,
+    /// The length of the stream.
+    pub version: i64,
+    /// The sequence of the last event that changed what an admin writes.
+    pub revision: i64,
+    /// Where the events lie; none if the command asked for what was so already.
+    pub appended: Option<Appended>,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The aggregate refused it.
+    #[error("{message}")]
+    Refused {
+        /// Stable code.
+        code: &'static str,
+        /// How to answer.
+        kind: RefusalKind,
+        /// The field at fault.
+        field: Option<&'static str>,
+        /// For people.
+        message: String,
+    },
+    /// The thing was changed since the caller read it.
+    #[error("it was changed meanwhile; read it again")]
+    ChangedMeanwhile,
+    /// The stream kept moving on.
+    #[error("too many changes at once; try again")]
+    Contended,
+    /// The log writer refused it.
+    #[error(transparent)]
+    Append(AppendError),
+    /// The database did not answer. Nothing is known to be written.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// Our own fault, or damage.
+    #[error("the command could not be carried out: {0}")]
+    Broken(String),
+}
+
+impl From<LoadError> for CommandError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Unavailable(why) => Self::Unavailable(why),
+            LoadError::Corrupt { .. } => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<KeyringError> for CommandError {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Database(error) => Self::Unavailable(error.to_string()),
+            KeyringError::Unusable(_) => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl Request {
+    /// Asks `command` of the aggregate `id`.
+    pub fn new<A: Root>(id: impl ToString, command: A::Command, metadata: Metadata) -> Self {
+        let step = Step::<A> { id: id.to_string(), command, fresh: false, if_revision: None };
+        Self { steps: vec![Box::new(step)], metadata, secrets: Vec::new(), forgotten: Vec::new() }
+    }
+
+    /// The first aggregate's id was made just now: it has no events to load.
+    pub fn fresh(mut self) -> Self {
+        if let Some(step) = self.steps.first_mut() {
+            step.assume_fresh();
+        }
+        self
+    }
+
+    /// Only if the first aggregate's revision is still this one.
+    pub fn if_revision(mut self, revision: Option<i64>) -> Self {
+        if let Some(step) = self.steps.first_mut() {
+            step.demand_revision(revision);
+        }
+        self
+    }
+
+    /// Also asks `command` of another aggregate, in the same transaction.
+    pub fn also<A: Root>(mut self, id: impl ToString, command: A::Command) -> Self {
+        let step = Step::<A> { id: id.to_string(), command, fresh: false, if_revision: None };
+        self.steps.push(Box::new(step));
+        self
+    }
+
+    /// A sealed blob that the events refer to, written with them.
+    pub fn with_secret(mut self, secret: SealedSecret) -> Self {
+        self.secrets.push(secret);
+        self
+    }
+
+    /// A blob that nothing refers to any more, deleted with them.
+    pub fn forget(mut self, secret: SecretId) -> Self {
+        self.forgotten.push(secret);
+        self
+    }
+}
+
+impl Bus {
+    /// Loads by `store`, appends by `writer`.
+    pub fn new(store: Store, writer: Writer, keyring: Keyring, entropy: Entropy) -> Self {
+        Self { inner: Arc::new(Inner { store, writer, keyring, entropy }) }
+    }
+
+    /// Carries out a request whose first aggregate is an `A`. It is carried out even if the caller
+    /// goes away.
+    pub async fn execute<A: Root>(&self, request: Request) -> Result<Outcome<A>, CommandError> {
+        let inner = self.inner.clone();
+        let task = tokio::spawn(async move { inner.execute(request).await });
+        let (decided, appended) =
+            task.await.map_err(|error| CommandError::Broken(error.to_string()))??;
+        let after = decided
+            .into_iter()
+            .next()
+            .and_then(|first| first.after.downcast::<Loaded<A>>().ok())
+            .ok_or_else(|| CommandError::Broken("the outcome is of another type".to_owned()))?;
+        Ok(Outcome {
+            state: after.state,
+            version: after.version,
+            revision: after.revision,
+            appended,
+        })
+    }
+
+    /// Loads an aggregate.
+    pub async fn load<A: Root>(&self, id: impl ToString) -> Result<Loaded<A>, CommandError> {
+        Ok(self.inner.store.load(&id.to_string()).await?)
+    }
+
+    /// For those who append what was not decided by an aggregate's state: attempts.
+    pub fn keyring(&self) -> &Keyring {
+        &self.inner.keyring
+    }
+}
+
+impl Inner {
+    async fn execute(
+        &self,
+        mut request: Request,
+    ) -> Result<(Vec<Decided>, Option<Appended>), CommandError> {
+        for attempt in 0..TRIES {
+            let mut decided = Vec::with_capacity(request.steps.len());
+            for step in &request.steps {
+                decided.push(step.decide(&self.store).await?);
+            }
+            if decided.iter().all(|it| it.events.is_empty()) {
+                return Ok((decided, None));
+            }
+            let append = self.prepare(&request, &decided).await?;
+            match self.writer.append(append).await {
+                Ok(appended) => return Ok((decided, Some(appended))),
+                Err(AppendError::Stale { .. }) => {
+                    // What was thought to be new is not.
+                    request.steps.iter_mut().for_each(|step| step.assume_known());
+                    self.back_off(attempt).await;
+                }
+                Err(AppendError::Unavailable(why)) => return Err(CommandError::Unavailable(why)),
+                Err(AppendError::Broken(why)) => return Err(CommandError::Broken(why)),
+                Err(error) => return Err(CommandError::Append(error)),
+            }
+        }
+        Err(CommandError::Contended)
+    }
+
+    async fn back_off(&self, attempt: u32) {
+        let most = BACKOFF.saturating_mul(1 << attempt.min(6));
+        let share = self.entropy.bytes::<1>().map_or(128, |bytes| u32::from(bytes[0]));
+        tokio::time::sleep(most.saturating_mul(share) / 256).await;
+    }
+
+    async fn prepare(
+        &self,
+        request: &Request,
+        decided: &[Decided],
+    ) -> Result<Append, CommandError> {
+        let no_entropy = |_| CommandError::Broken("no randomness".to_owned());
+        let command_id = self.entropy.uuid().map_err(no_entropy)?;
+        let mut people = BTreeSet::from([request.metadata.person.clone()]);
+        decided
+            .iter()
+            .flat_map(|it| &it.events)
+            .for_each(|event| people_in(&event.payload, &mut people));
+        let keys = self.keyring.ensure(&people).await?;
+        let mut metadata: HashMap<String, String> = request
+            .metadata
+            .to_map()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        metadata.insert("command_id".to_owned(), command_id.to_string());
+
+        let broken = |why: String| CommandError::Broken(why);
+        let mut streams = Vec::with_capacity(decided.len());
+        for it in decided.iter().filter(|it| !it.events.is_empty()) {
+            let mut events = Vec::with_capacity(it.events.len());
+            for (event, sequence) in it.events.iter().zip(it.version + 1..) {
+                let place = Place {
+                    aggregate_type: it.aggregate_type,
+                    aggregate_id: &it.aggregate_id,
+                    sequence,
+                };
+                let mut payload = event.payload.clone();
+                seal_payload(&mut payload, place, &keys).map_err(|e| broken(e.to_string()))?;
+                let mut metadata = metadata.clone();
+                seal_metadata(&mut metadata, place, &keys).map_err(|e| broken(e.to_string()))?;
+                events.push(NewEvent {
+                    event: event.event.clone(),
+                    version: event.version.clone(),
+                    payload: payload.to_string(),
+                    metadata: request.metadata.clone(),
+                    stored_metadata: serde_json::to_string(&metadata)
+                        .map_err(|error| broken(error.to_string()))?,
+                });
+            }
+            streams.push(StreamAppend {
+                aggregate_type: it.aggregate_type,
+                aggregate_id: it.aggregate_id.clone(),
+                expected_version: it.version,
+                events,
+                takes: it.takes.clone(),
+                releases: it.releases.clone(),
+            });
+        }
+        Ok(Append {
+            command_id,
+            streams,
+            secrets: request.secrets.clone(),
+            forgotten: request.forgotten.clone(),
+        })
+    }
+}
+
+/// A command on an aggregate of a type that the bus need not know.
+#[async_trait::async_trait]
+trait Decide: Send + Sync {
+    async fn decide(&self, store: &Store) -> Result<Decided, CommandError>;
+    fn assume_fresh(&mut self);
+    fn assume_known(&mut self);
+    fn demand_revision(&mut self, revision: Option<i64>);
+}
+
+/// What a command was decided to do.
+struct Decided {
+    aggregate_type: &'static str,
+    aggregate_id: String,
+    /// The length of the stream that it was decided on.
+    version: i64,
+    events: Vec<DecidedEvent>,
+    takes: Vec<Claim>,
+    releases: Vec<Claim>,
+    /// A `Loaded<A>`.
+    after: Box<dyn Any + Send + Sync>,
+}
+
+struct DecidedEvent {
+    event: Event,
+    version: String,
+    payload: serde_json::Value,
+}
+
+struct Step<A: Root> {
+    id: String,
+    command: A::Command,
+    fresh: bool,
+    if_revision: Option<i64>,
+}
+
+#[async_trait::async_trait]
+impl<A: Root> Decide for Step<A> {
+    async fn decide(&self, store: &Store) -> Result<Decided, CommandError> {
+        let before: Loaded<A> =
+            if self.fresh { Loaded::empty() } else { store.load(&self.id).await? };
+        if self.if_revision.is_some_and(|it| it != before.revision) {
+            return Err(CommandError::ChangedMeanwhile);
+        }
+        let sink = EventSink::default();
+        let mut working = before.state.clone();
+        working.handle(self.command.clone(), &(), &sink).await.map_err(refused)?;
+
+        let mut after = before.clone();
+        let mut events = Vec::new();
+        for event in sink.collect().await {
+            let payload = serde_json::to_value(&event)
+                .map_err(|error| CommandError::Broken(error.to_string()))?;
+            after.apply(event.clone());
+            let version = event.event_version();
+            events.push(DecidedEvent { event: event.into(), version, payload });
+        }
+        let held: BTreeSet<Claim> = before.state.claims(&self.id).into_iter().collect();
+        let wanted: BTreeSet<Claim> = after.state.claims(&self.id).into_iter().collect();
+        Ok(Decided {
+            aggregate_type: A::TYPE,
+            aggregate_id: self.id.clone(),
+            version: before.version,
+            events,
+            takes: wanted.difference(&held).cloned().collect(),
+            releases: held.difference(&wanted).cloned().collect(),
+            after: Box::new(after),
+        })
+    }
+
+    fn assume_fresh(&mut self) {
+        self.fresh = true;
+    }
+
+    fn assume_known(&mut self) {
+        self.fresh = false;
+    }
+
+    fn demand_revision(&mut self, revision: Option<i64>) {
+        self.if_revision = revision;
+    }
+}
+
+fn refused(error: impl Refusal) -> CommandError {
+    CommandError::Refused {
+        code: error.code(),
+        kind: error.kind(),
+        field: error.field(),
+        message: error.to_string(),
+    }
+}

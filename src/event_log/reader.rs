@@ -1,0 +1,150 @@
+//! Reading the log by position. Only the index, the rebuild, followers and the audit may.
+
+use super::keyring::{Keyring, KeyringError};
+use super::sealing::{Keys, Place, open_metadata, open_payload, people_in};
+use gatekey_aggregates::values::from_micros;
+use gatekey_aggregates::{DecodeError, Event, Metadata, PersonId, Recorded};
+use gatekey_projections::{Arg, Db};
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+
+/// Reads events as they were before they were sealed. Cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    db: Db,
+    keyring: Keyring,
+}
+
+/// Why the log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database did not answer.
+    #[error("the log could not be read: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The people's keys could not be had.
+    #[error(transparent)]
+    Keys(#[from] KeyringError),
+    /// A row is not what was written.
+    #[error("the event at position {position} can't be read: {source}")]
+    Decode {
+        /// Where.
+        position: i64,
+        /// What is wrong.
+        source: DecodeError,
+    },
+    /// A row's JSON is broken.
+    #[error("the event at position {position} is not valid JSON: {source}")]
+    Json {
+        /// Where.
+        position: i64,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// An event as it is stored.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct StoredEvent {
+    /// Place in the log.
+    pub position: i64,
+    /// Microseconds since 1970.
+    pub recorded_at: i64,
+    /// The aggregate's type.
+    pub aggregate_type: String,
+    /// The aggregate's id.
+    pub aggregate_id: String,
+    /// Place in the stream.
+    pub sequence: i64,
+    /// The payload's JSON.
+    pub payload: String,
+    /// The metadata's JSON.
+    pub metadata: String,
+}
+
+/// The columns of [`StoredEvent`].
+const COLUMNS: &str = "position, recorded_at, aggregate_type, aggregate_id, sequence, \
+    CAST(payload AS TEXT) AS payload, CAST(metadata AS TEXT) AS metadata";
+
+impl Reader {
+    /// Reads `db` with the keys of `keyring`.
+    pub fn new(db: Db, keyring: Keyring) -> Self {
+        Self { db, keyring }
+    }
+
+    /// Up to `limit` events after `position`, in order.
+    pub async fn after(&self, position: i64, limit: i64) -> Result<Vec<Recorded>, ReadError> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM events WHERE position > $1 ORDER BY position LIMIT $2");
+        let rows = self.db.all::<StoredEvent>(&sql, &[position.into(), limit.into()]).await?;
+        self.open(rows).await
+    }
+
+    /// The last position of the log.
+    pub async fn head(&self) -> Result<i64, ReadError> {
+        let row: (i64,) = self.db.one("SELECT position FROM head WHERE id = 1", &[]).await?;
+        Ok(row.0)
+    }
+
+    /// One stream, in order. `type` and `id` as stored.
+    pub async fn stream(
+        &self,
+        aggregate_type: &str,
+        aggregate_id: &str,
+    ) -> Result<Vec<Recorded>, ReadError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM events WHERE aggregate_type = $1 AND aggregate_id = $2 \
+             ORDER BY sequence"
+        );
+        let args: [Arg; 2] = [aggregate_type.into(), aggregate_id.into()];
+        let rows = self.db.all::<StoredEvent>(&sql, &args).await?;
+        self.open(rows).await
+    }
+
+    /// Opens what is sealed in stored rows.
+    pub async fn open(&self, rows: Vec<StoredEvent>) -> Result<Vec<Recorded>, ReadError> {
+        let mut people = BTreeSet::new();
+        let mut parsed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let json = |source| ReadError::Json { position: row.position, source };
+            let payload: Value = serde_json::from_str(&row.payload).map_err(json)?;
+            let metadata: HashMap<String, String> =
+                serde_json::from_str(&row.metadata).map_err(json)?;
+            people_in(&payload, &mut people);
+            if let Some(person) = metadata.get("person") {
+                people.insert(PersonId::from(person.clone()));
+            }
+            parsed.push((row, payload, metadata));
+        }
+        let keys = self.keyring.find(&people).await?;
+        parsed
+            .into_iter()
+            .map(|(row, payload, metadata)| decode(row, payload, metadata, &keys))
+            .collect()
+    }
+}
+
+fn decode(
+    row: StoredEvent,
+    mut payload: Value,
+    mut metadata: HashMap<String, String>,
+    keys: &Keys,
+) -> Result<Recorded, ReadError> {
+    let place = Place {
+        aggregate_type: &row.aggregate_type,
+        aggregate_id: &row.aggregate_id,
+        sequence: row.sequence,
+    };
+    open_payload(&mut payload, place, keys);
+    open_metadata(&mut metadata, place, keys);
+    let event = Event::decode(&row.aggregate_type, payload)
+        .map_err(|source| ReadError::Decode { position: row.position, source })?;
+    Ok(Recorded {
+        position: row.position,
+        recorded_at: from_micros(row.recorded_at),
+        aggregate_type: row.aggregate_type,
+        aggregate_id: row.aggregate_id,
+        sequence: row.sequence,
+        event,
+        metadata: Metadata::from_map(&metadata),
+    })
+}

@@ -1,0 +1,91 @@
+//! Rebuilding views: the log is folded into fresh tables, which then take the place of the old.
+
+use super::reader::{ReadError, Reader};
+use super::writer::lock;
+use gatekey_projections::{Conn, Dialect, Location, View, project};
+
+/// What the fresh tables' names end in.
+const SUFFIX: &str = "__rebuild";
+/// Events folded at once.
+const BATCH: i64 = 1000;
+
+/// Why a rebuild failed. The old tables are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The tables could not be written.
+    #[error("the views could not be written: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Folds the whole log into fresh copies of the views' tables and swaps them in. Writers go on
+/// meanwhile; they wait only for the last events and the swap. `progress` gets (done, of).
+pub async fn rebuild(
+    location: &Location,
+    reader: &Reader,
+    views: &[&'static dyn View],
+    progress: impl Fn(i64, i64),
+) -> Result<i64, RebuildError> {
+    let mut conn = location.connect(&[]).await?;
+    let tables: Vec<&str> = views.iter().flat_map(|view| view.tables().iter().copied()).collect();
+    for table in &tables {
+        make_copy(&mut conn, table).await?;
+    }
+    let mut position = 0;
+    let mut head = reader.head().await?;
+    while position < head {
+        conn.begin().await?;
+        position = fold(&mut conn, reader, views, position).await?;
+        conn.commit().await?;
+        progress(position, head);
+        head = reader.head().await?;
+    }
+    // Under the lock nobody appends: the last events, and the swap.
+    lock(&mut conn).await?;
+    head = reader.head().await?;
+    while position < head {
+        position = fold(&mut conn, reader, views, position).await?;
+    }
+    for table in &tables {
+        let swap = format!(
+            "DELETE FROM {table}; INSERT INTO {table} SELECT * FROM {table}{SUFFIX}; DROP TABLE {table}{SUFFIX}"
+        );
+        conn.script(&swap).await?;
+    }
+    for view in views {
+        let sql = "INSERT INTO views (name, version) VALUES ($1, $2) \
+                   ON CONFLICT (name) DO UPDATE SET version = excluded.version";
+        conn.execute(sql, &[view.name().into(), view.version().into()]).await?;
+    }
+    conn.commit().await?;
+    Ok(position)
+}
+
+async fn fold(
+    conn: &mut Conn,
+    reader: &Reader,
+    views: &[&'static dyn View],
+    position: i64,
+) -> Result<i64, RebuildError> {
+    let batch = reader.after(position, BATCH).await?;
+    project(conn, views, &batch, SUFFIX).await?;
+    Ok(batch.last().map_or(position, |event| event.position))
+}
+
+/// An empty table of the same shape and key.
+async fn make_copy(conn: &mut Conn, table: &str) -> Result<(), sqlx::Error> {
+    let copy = format!("{table}{SUFFIX}");
+    conn.script(&format!("DROP TABLE IF EXISTS {copy}")).await?;
+    match conn.dialect() {
+        Dialect::Postgres => {
+            conn.script(&format!("CREATE TABLE {copy} (LIKE {table} INCLUDING ALL)")).await
+        }
+        Dialect::Sqlite => {
+            let sql = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = $1";
+            let (definition,): (String,) = conn.one(sql, &[table.into()]).await?;
+            conn.script(&definition.replacen(table, &copy, 1)).await
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Secrets at rest: the master key, and what it seals.
+//!
+//! ```text
+//! master key ── seals ──► person keys ── seal ──► personal values in events and metadata
+//!      └────── seals ──► the secrets table (private keys, password hashes, profiles)
+//! ```
+
+mod master_key;
+mod person_key;
+mod seal;
+
+pub use master_key::{MasterKey, MasterKeyError};
+pub use person_key::PersonKey;
+pub use seal::{SealError, Sealer};
