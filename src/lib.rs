@@ -4,5 +4,6 @@ pub mod api;
 pub mod clock;
 pub mod entropy;
 pub mod event_log;
+pub mod openvpn;
 pub mod pki;
 pub mod secrets;
