@@ -1,6 +1,7 @@
 //! GateKey: an event-sourced control plane for zero-trust OpenVPN.
 
 pub mod api;
+pub mod auth;
 pub mod clock;
 pub mod entropy;
 pub mod event_log;

@@ -1,12 +1,13 @@
 //! The master key: 32 bytes from `GATEKEY_MASTER_KEY` (base64), or from a file in the data directory
 //! that only its owner can read and that is made at first start.
 
+use super::Secret;
 use super::seal::{KEY_LEN, SealError, Sealer};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -61,37 +62,60 @@ impl MasterKey {
         Ok(Self::from_bytes(key)?)
     }
 
-    /// From the file; makes it, with mode 0600, where there is none.
-    pub fn from_file(path: &Path) -> Result<Self, MasterKeyError> {
-        let failed = |error| MasterKeyError::File(path.to_owned(), error);
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(file) => Self::write_new(file, path),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let file = File::open(path).map_err(failed)?;
-                let mode = file.metadata().map_err(failed)?.permissions().mode();
-                if mode & 0o077 != 0 {
-                    return Err(MasterKeyError::Exposed(path.to_owned()));
-                }
-                let mut text = Zeroizing::new(String::new());
-                file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
-                Self::from_base64(&text, &path.display().to_string())
-            }
-            Err(error) => Err(failed(error)),
+    /// The key of this start: `given` (from the environment or the configuration file), else the
+    /// file `master.key` in `data_dir`.
+    pub fn load(given: Option<&Secret>, data_dir: &Path) -> Result<Self, MasterKeyError> {
+        match given {
+            Some(text) => Self::from_base64(text.expose(), "GATEKEY_MASTER_KEY"),
+            None => Self::from_file(&data_dir.join("master.key")),
         }
     }
 
+    /// From the file; makes it, with mode 0600, where there is none.
+    pub fn from_file(path: &Path) -> Result<Self, MasterKeyError> {
+        let failed = |error| MasterKeyError::File(path.to_owned(), error);
+        if !path.try_exists().map_err(failed)? {
+            Self::write_new(path)?;
+        }
+        let file = File::open(path).map_err(failed)?;
+        let mode = file.metadata().map_err(failed)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(MasterKeyError::Exposed(path.to_owned()));
+        }
+        let mut text = Zeroizing::new(String::new());
+        file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
+        Self::from_base64(&text, &path.display().to_string())
+    }
+
+    /// Writes a new key whole or not at all: a start that was killed midway leaves no half a key,
+    /// and of two starts at the same moment the first one's key counts.
     #[allow(clippy::disallowed_methods)]
-    fn write_new(mut file: File, path: &Path) -> Result<Self, MasterKeyError> {
+    fn write_new(path: &Path) -> Result<(), MasterKeyError> {
         let failed = |error| MasterKeyError::File(path.to_owned(), error);
         let mut key = Zeroizing::new([0; KEY_LEN]);
-        SystemRandom::new().fill(key.as_mut()).map_err(|_| SealError)?;
+        let mut suffix = [0; 8];
+        let random = SystemRandom::new();
+        random.fill(key.as_mut()).and_then(|()| random.fill(&mut suffix)).map_err(|_| SealError)?;
         let text = Zeroizing::new(format!("{}\n", STANDARD.encode(key.as_ref())));
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        let draft = path.with_extension(format!("key.{:016x}", u64::from_be_bytes(suffix)));
+        let written = (|| {
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            // Unlike a rename, a link never replaces.
+            match fs::hard_link(&draft, path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+                linked => linked,
+            }
+        })();
+        let _ = fs::remove_file(&draft);
+        written.map_err(failed)?;
         // The name must be durable too: a lost key is a lost database.
-        if let Some(directory) = path.parent() {
-            File::open(directory).and_then(|it| it.sync_all()).map_err(failed)?;
+        match path.parent() {
+            Some(directory) => File::open(directory).and_then(|it| it.sync_all()).map_err(failed),
+            None => Ok(()),
         }
-        Ok(Self::from_bytes(*key)?)
     }
 
     /// What the database keeps, to tell a wrong key before it does harm. It tells nothing about the
@@ -134,6 +158,32 @@ mod tests {
         MasterKey::from_file(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(MasterKey::from_file(&path), Err(MasterKeyError::Exposed(_))));
+    }
+
+    #[test]
+    fn starts_at_the_same_moment_agree_on_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let checks: Vec<String> = std::thread::scope(|scope| {
+            let start = || MasterKey::load(None, dir.path()).unwrap().check_value().to_owned();
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        let kept = MasterKey::load(None, dir.path()).unwrap();
+        assert!(checks.iter().all(|check| check == kept.check_value()));
+        // No draft is left.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_given_key_goes_before_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let filed = MasterKey::load(None, dir.path()).unwrap();
+        let given = Secret::from(STANDARD.encode([1; KEY_LEN]));
+        let loaded = MasterKey::load(Some(&given), dir.path()).unwrap();
+        assert_ne!(loaded.check_value(), filed.check_value());
+        let error = MasterKey::load(Some(&Secret::from("s3cret")), dir.path()).unwrap_err();
+        assert!(error.to_string().contains("GATEKEY_MASTER_KEY"));
+        assert!(!error.to_string().contains("s3cret"));
     }
 
     #[test]

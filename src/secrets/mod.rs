@@ -8,7 +8,9 @@
 mod master_key;
 mod person_key;
 mod seal;
+mod secret;
 
 pub use master_key::{MasterKey, MasterKeyError};
 pub use person_key::PersonKey;
 pub use seal::{SealError, Sealer};
+pub use secret::Secret;

@@ -1,0 +1,3 @@
+//! Who may call, and how they prove it.
+
+pub mod password;
