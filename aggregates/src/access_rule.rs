@@ -366,3 +366,224 @@ fn check(definition: &Definition) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use crate::samples::{after, answer, value};
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+    use proptest::prelude::*;
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<AccessRule> {
+        TestFramework::with(()).given(events)
+    }
+
+    fn definition() -> Definition {
+        Definition {
+            name: value("Wiki"),
+            description: value(""),
+            target: Target::Cidr(value("10.0.0.0/8")),
+            port_range: Some(value("443")),
+            protocol: Some(RuleProtocol::Tcp),
+            network_id: None,
+            active: true,
+        }
+    }
+
+    fn created() -> Event {
+        Event::Created { definition: definition() }
+    }
+
+    fn deleted() -> Vec<Event> {
+        vec![created(), Event::Deleted {}]
+    }
+
+    #[tokio::test]
+    async fn it_is_created_once() {
+        let create = Command::Create(definition());
+        given(vec![]).when_async(create.clone()).await.then_expect_events(vec![created()]);
+        for history in [vec![created()], deleted()] {
+            given(history)
+                .when_async(create.clone())
+                .await
+                .then_expect_error(Error::AlreadyCreated);
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_updated_when_something_changes() {
+        let changed = Definition { active: false, ..definition() };
+        given(vec![created()])
+            .when_async(Command::Update(changed.clone()))
+            .await
+            .then_expect_events(vec![Event::Updated { definition: changed }]);
+        given(vec![created()])
+            .when_async(Command::Update(definition()))
+            .await
+            .then_expect_events(vec![]);
+    }
+
+    #[tokio::test]
+    async fn nothing_can_be_asked_of_none() {
+        let commands = [
+            Command::Update(definition()),
+            Command::AssignUser(value("usr-ada")),
+            Command::UnassignUser(value("usr-ada")),
+            Command::AssignGroup(value("engineering")),
+            Command::UnassignGroup(value("engineering")),
+        ];
+        for command in commands {
+            for history in [vec![], deleted()] {
+                given(history).when_async(command.clone()).await.then_expect_error(Error::NotFound);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rule_that_could_never_match_is_refused() {
+        let host = |network_id| Definition {
+            target: Target::Hostname(value("wiki.example.com")),
+            network_id,
+            ..definition()
+        };
+        let any_host =
+            Definition { target: Target::HostnameWildcard(value("*.example.com")), ..definition() };
+        let icmp = Definition { protocol: Some(RuleProtocol::Icmp), ..definition() };
+        let wrong = [
+            (icmp.clone(), Error::PortsWithIcmp),
+            (host(None), Error::HostnameWithoutNetwork),
+            (any_host, Error::HostnameWithoutNetwork),
+        ];
+        for (wrong, error) in wrong {
+            given(vec![]).when_async(Command::Create(wrong.clone())).await.then_expect_error(error);
+            given(vec![created()])
+                .when_async(Command::Update(wrong))
+                .await
+                .then_expect_error(error);
+        }
+        let right = [
+            Definition { port_range: None, ..icmp },
+            Definition { protocol: None, ..definition() },
+            host(Some(value("net-office"))),
+        ];
+        for definition in right {
+            given(vec![])
+                .when_async(Command::Create(definition.clone()))
+                .await
+                .then_expect_events(vec![Event::Created { definition }]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_assigned_can_be_taken_away_and_neither_twice() {
+        let (user_id, group): (UserId, GroupName) = (value("usr-ada"), value("engineering"));
+        let pairs = [
+            (
+                Command::AssignUser(user_id.clone()),
+                Event::UserAssigned { user_id: user_id.clone() },
+                Command::UnassignUser(user_id.clone()),
+                Event::UserUnassigned { user_id },
+            ),
+            (
+                Command::AssignGroup(group.clone()),
+                Event::GroupAssigned { group: group.clone() },
+                Command::UnassignGroup(group.clone()),
+                Event::GroupUnassigned { group },
+            ),
+        ];
+        for (assign, assigned, take, taken) in pairs {
+            let before = vec![created()];
+            let with = vec![created(), assigned.clone()];
+            let without = vec![created(), assigned.clone(), taken.clone()];
+            given(before.clone()).when_async(take.clone()).await.then_expect_events(vec![]);
+            given(before)
+                .when_async(assign.clone())
+                .await
+                .then_expect_events(vec![assigned.clone()]);
+            given(with.clone()).when_async(assign.clone()).await.then_expect_events(vec![]);
+            given(with).when_async(take.clone()).await.then_expect_events(vec![taken]);
+            given(without.clone()).when_async(take).await.then_expect_events(vec![]);
+            given(without).when_async(assign).await.then_expect_events(vec![assigned]);
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_deleted_once_and_never_if_it_never_was() {
+        given(vec![created()])
+            .when_async(Command::Delete)
+            .await
+            .then_expect_events(vec![Event::Deleted {}]);
+        given(deleted()).when_async(Command::Delete).await.then_expect_events(vec![]);
+        given(vec![]).when_async(Command::Delete).await.then_expect_error(Error::NotFound);
+    }
+
+    #[test]
+    fn it_claims_its_name_while_it_exists() {
+        let here: AccessRule = after([created()]);
+        assert_eq!(here.claims("rule-wiki"), [Claim::new(ClaimKind::AccessRuleName, "wiki")]);
+        assert_eq!(after::<AccessRule>(deleted()).claims("rule-wiki"), []);
+    }
+
+    #[test]
+    fn a_target_is_a_type_and_a_value() {
+        let cases = [
+            (TargetType::Ip, "10.0.0.1", serde_json::json!("ip")),
+            (TargetType::Cidr, "10.0.0.0/8", serde_json::json!("cidr")),
+            (TargetType::Hostname, "wiki.example.com", serde_json::json!("hostname")),
+            (TargetType::HostnameWildcard, "*.example.com", serde_json::json!("hostname_wildcard")),
+        ];
+        for (kind, text, tag) in cases {
+            let target = Target::parse(kind, text).unwrap();
+            assert_eq!((target.kind(), target.value().as_str()), (kind, text));
+            assert_eq!(tag, kind.as_str());
+            let json = serde_json::to_value(&target).unwrap();
+            assert_eq!(json, serde_json::json!({"type": tag, "value": text}));
+        }
+        assert_eq!(Target::parse(TargetType::Ip, "::ffff:10.0.0.1").unwrap().value(), "10.0.0.1");
+        let wrong = [
+            (TargetType::Ip, "10.0.0.0/8"),
+            (TargetType::Cidr, "10.0.0.1"),
+            (TargetType::Hostname, "10.0.0.1"),
+            (TargetType::Hostname, "*.example.com"),
+            (TargetType::HostnameWildcard, "example.com"),
+        ];
+        for (kind, text) in wrong {
+            assert!(Target::parse(kind, text).is_err(), "{kind:?} {text}");
+            let json = serde_json::json!({"type": kind, "value": text});
+            assert!(serde_json::from_value::<Target>(json).is_err(), "{kind:?} {text}");
+        }
+    }
+
+    #[test]
+    fn protocols_are_written_as_in_json() {
+        for protocol in [RuleProtocol::Tcp, RuleProtocol::Udp, RuleProtocol::Icmp] {
+            assert_eq!(serde_json::to_value(protocol).unwrap(), protocol.as_str());
+        }
+    }
+
+    #[test]
+    fn only_what_an_admin_writes_is_configuration() {
+        assert!(created().is_configuration() && Event::Deleted {}.is_configuration());
+        assert!(Event::Updated { definition: definition() }.is_configuration());
+        assert!(!Event::UserAssigned { user_id: value("usr-ada") }.is_configuration());
+        assert!(!Event::GroupUnassigned { group: value("engineering") }.is_configuration());
+    }
+
+    #[test]
+    fn refusals_are_answered_by_code_kind_and_field() {
+        use RefusalKind::{Conflict, Invalid, NotFound};
+        assert_eq!(answer(&Error::NotFound), ("access_rule_not_found", NotFound, None));
+        assert_eq!(answer(&Error::AlreadyCreated), ("access_rule_exists", Conflict, None));
+        let (icmp, host) = (Error::PortsWithIcmp, Error::HostnameWithoutNetwork);
+        assert_eq!(answer(&icmp), ("invalid_access_rule", Invalid, Some("port_range")));
+        assert_eq!(answer(&host), ("invalid_access_rule", Invalid, Some("network_id")));
+    }
+
+    proptest! {
+        #[test]
+        fn a_target_is_read_back_from_its_value(target in arbitrary::target()) {
+            prop_assert_eq!(Target::parse(target.kind(), &target.value()).unwrap(), target);
+        }
+    }
+}

@@ -176,3 +176,84 @@ impl Attempt {
 
     fn evolve(&mut self, _event: Event) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{adas, answer, erased, value};
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<Attempt> {
+        TestFramework::with(()).given(events)
+    }
+
+    const EVENTS: [fn(Denial) -> Event; 6] = [
+        Event::LoginFailed,
+        Event::GatewayTokenRejected,
+        Event::VerifyDenied,
+        Event::ConnectDenied,
+        Event::ConfigDenied,
+        Event::RequestForbidden,
+    ];
+
+    fn denial() -> Denial {
+        Denial {
+            gateway_id: Some(value("gw-001")),
+            username: Some(adas("ada")),
+            common_name: Some(erased()),
+            client_ip: Some(adas("192.0.2.7")),
+            target: Some("POST /api/v1/gateway/verify".to_owned()),
+            count: 3,
+            ..Denial::new("not_granted")
+        }
+    }
+
+    #[tokio::test]
+    async fn each_kind_is_recorded_again_and_again() {
+        for event in EVENTS.map(|event| event(denial())) {
+            given(vec![event.clone()])
+                .when_async(Command::Record(event.clone()))
+                .await
+                .then_expect_events(vec![event.clone()]);
+            assert_eq!(event.denial(), &denial());
+            assert!(!event.is_configuration());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_happened_no_times_is_refused() {
+        let none = Denial { count: 0, ..denial() };
+        for event in EVENTS.map(|event| event(none.clone())) {
+            given(vec![])
+                .when_async(Command::Record(event))
+                .await
+                .then_expect_error(Error::CountZero);
+        }
+        let answered = answer(&Error::CountZero);
+        assert_eq!(answered, ("invalid_attempt", RefusalKind::Invalid, Some("count")));
+    }
+
+    #[tokio::test]
+    async fn long_texts_are_cut() {
+        let with = |length: usize| {
+            let text = "ä".repeat(length);
+            Denial {
+                username: Some(adas(&text)),
+                common_name: Some(adas(&text)),
+                target: Some(text.clone()),
+                ..Denial::new(text)
+            }
+        };
+        for event in EVENTS {
+            given(vec![])
+                .when_async(Command::Record(event(with(MAX_TEXT + 1))))
+                .await
+                .then_expect_events(vec![event(with(MAX_TEXT))]);
+        }
+    }
+
+    #[test]
+    fn a_day_without_attempts_has_its_record_too() {
+        assert!(Attempt::default().exists());
+    }
+}

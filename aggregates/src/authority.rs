@@ -131,3 +131,85 @@ fn is_one_certificate(pem: &str) -> bool {
         .and_then(|rest| rest.strip_suffix("-----END CERTIFICATE-----"));
     body.is_some_and(|body| !body.trim().is_empty() && !body.contains('-'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{after, answer, at, digest, value};
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<Authority> {
+        TestFramework::with(()).given(events)
+    }
+
+    const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB+w==\n-----END CERTIFICATE-----\n";
+
+    fn issuer(certificate: &str) -> Issuer {
+        Issuer {
+            certificate: certificate.to_owned(),
+            fingerprint: digest('f'),
+            not_after: at(86_400),
+            key: value("sec-ca"),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_created_once() {
+        given(vec![])
+            .when_async(Command::Create(issuer(PEM)))
+            .await
+            .then_expect_events(vec![Event::Created(issuer(PEM))]);
+        given(vec![Event::Created(issuer(PEM))])
+            .when_async(Command::Create(issuer(PEM)))
+            .await
+            .then_expect_error(Error::AlreadyCreated);
+    }
+
+    #[tokio::test]
+    async fn it_holds_one_certificate_and_no_key() {
+        let key = "-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----\n";
+        let empty = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
+        let wrong = [
+            "",
+            "MIIB",
+            empty,
+            key,
+            &format!("{PEM}{key}"),
+            &format!("{PEM}{key}{PEM}"),
+            &format!("{PEM}{PEM}"),
+        ];
+        for wrong in wrong {
+            given(vec![])
+                .when_async(Command::Create(issuer(wrong)))
+                .await
+                .then_expect_error(Error::NotOneCertificate);
+        }
+    }
+
+    #[tokio::test]
+    async fn its_fingerprint_is_a_digest() {
+        let wrong = Issuer { fingerprint: "5a:0f".to_owned(), ..issuer(PEM) };
+        given(vec![])
+            .when_async(Command::Create(wrong))
+            .await
+            .then_expect_error(Error::Fingerprint);
+    }
+
+    #[test]
+    fn there_is_one_at_a_time() {
+        let here: Authority = after([Event::Created(issuer(PEM))]);
+        assert!(here.exists());
+        assert_eq!(here.claims(ID), [Claim::new(ClaimKind::Authority, "active")]);
+        assert!(!Authority::default().exists());
+        assert_eq!(Authority::default().claims(ID), []);
+    }
+
+    #[test]
+    fn refusals_are_answered_by_code_kind_and_field() {
+        use RefusalKind::{Conflict, Invalid};
+        let (certificate, fingerprint) = (Some("certificate"), Some("fingerprint"));
+        assert_eq!(answer(&Error::AlreadyCreated), ("authority_exists", Conflict, None));
+        assert_eq!(answer(&Error::NotOneCertificate), ("invalid_authority", Invalid, certificate));
+        assert_eq!(answer(&Error::Fingerprint), ("invalid_authority", Invalid, fingerprint));
+    }
+}

@@ -212,3 +212,117 @@ fn check(issuance: &Issuance) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{adas, after, answer, at, digest, erased, value};
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<Certificate> {
+        TestFramework::with(()).given(events)
+    }
+
+    fn client(common_name: Personal<CommonName>) -> Subject {
+        Subject::Client {
+            user_id: value("usr-ada"),
+            gateway_id: value("gw-001"),
+            common_name,
+            token_hash: value(&digest('a')),
+            bundle: value("sec-bundle"),
+        }
+    }
+
+    fn server() -> Subject {
+        Subject::Server { gateway_id: value("gw-001"), bundle: value("sec-server") }
+    }
+
+    fn issuance() -> Issuance {
+        Issuance {
+            subject: client(adas("ada@example.com")),
+            serial: value("5A:0F:3C"),
+            not_before: at(0),
+            not_after: at(86_400),
+            fingerprint: digest('f'),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_issued_once() {
+        let of_server = Issuance { subject: server(), ..issuance() };
+        for issuance in [issuance(), of_server] {
+            given(vec![])
+                .when_async(Command::Issue(issuance.clone()))
+                .await
+                .then_expect_events(vec![Event::Issued(issuance.clone())]);
+            given(vec![Event::Issued(issuance.clone())])
+                .when_async(Command::Issue(issuance))
+                .await
+                .then_expect_error(Error::AlreadyIssued);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_makes_no_sense_is_refused() {
+        let wrong = [
+            (Issuance { serial: value("00"), ..issuance() }, Error::SerialZero),
+            (Issuance { not_after: at(0), ..issuance() }, Error::NeverValid),
+            (Issuance { fingerprint: "f00".to_owned(), ..issuance() }, Error::Fingerprint),
+            (Issuance { fingerprint: digest('F'), ..issuance() }, Error::Fingerprint),
+        ];
+        for (wrong, error) in wrong {
+            given(vec![]).when_async(Command::Issue(wrong)).await.then_expect_error(error);
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_revoked_once_and_the_first_reason_stays() {
+        let revoked = Event::Revoked { reason: RevocationReason::KeyCompromise };
+        given(vec![Event::Issued(issuance())])
+            .when_async(Command::Revoke(RevocationReason::KeyCompromise))
+            .await
+            .then_expect_events(vec![revoked.clone()]);
+        given(vec![Event::Issued(issuance()), revoked])
+            .when_async(Command::Revoke(RevocationReason::Superseded))
+            .await
+            .then_expect_events(vec![]);
+        given(vec![])
+            .when_async(Command::Revoke(RevocationReason::Unspecified))
+            .await
+            .then_expect_error(Error::NotFound);
+    }
+
+    #[test]
+    fn it_claims_its_serial_for_ever() {
+        let serial = [Claim::new(ClaimKind::CertificateSerial, "5a0f3c")];
+        let revoked = Event::Revoked { reason: RevocationReason::Unspecified };
+        let nobody = Issuance { subject: client(erased()), ..issuance() };
+        assert_eq!(after::<Certificate>([Event::Issued(issuance())]).claims("cfg-abc"), serial);
+        let both: Certificate = after([Event::Issued(nobody), revoked]);
+        assert!(both.exists());
+        assert_eq!(both.claims("cfg-abc"), serial);
+        assert_eq!(Certificate::default().claims("cfg-abc"), []);
+    }
+
+    #[test]
+    fn a_subject_tells_its_gateway_its_person_and_its_bundle() {
+        let (client, server) = (client(erased()), server());
+        assert_eq!(client.user_id(), Some(&value("usr-ada")));
+        assert_eq!(client.gateway_id(), &value("gw-001"));
+        assert_eq!(client.bundle(), &value("sec-bundle"));
+        assert_eq!(server.user_id(), None);
+        assert_eq!(server.gateway_id(), &value("gw-001"));
+        assert_eq!(server.bundle(), &value("sec-server"));
+    }
+
+    #[test]
+    fn refusals_are_answered_by_code_kind_and_field() {
+        use RefusalKind::{Conflict, Invalid, NotFound};
+        let (serial, fingerprint) = (Some("serial"), Some("fingerprint"));
+        assert_eq!(answer(&Error::NotFound), ("certificate_not_found", NotFound, None));
+        assert_eq!(answer(&Error::AlreadyIssued), ("certificate_exists", Conflict, None));
+        assert_eq!(answer(&Error::SerialZero), ("invalid_certificate", Invalid, serial));
+        assert_eq!(answer(&Error::NeverValid), ("invalid_certificate", Invalid, Some("not_after")));
+        assert_eq!(answer(&Error::Fingerprint), ("invalid_certificate", Invalid, fingerprint));
+    }
+}

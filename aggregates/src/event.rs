@@ -39,6 +39,20 @@ macro_rules! events {
                 Err(DecodeError::UnknownAggregate(aggregate_type.to_owned()))
             }
 
+            /// What [`Event::decode`] reads it back by: the aggregate's type.
+            pub fn aggregate_type(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => {
+                        <crate::$module::$aggregate as cqrs_es::Aggregate>::TYPE
+                    }),+
+                }
+            }
+
+            /// The payload as it is stored, personal values readable.
+            pub fn payload(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$name(event) => serde_json::to_value(event)),+ }
+            }
+
             /// The stable code, such as `gateway.updated`.
             pub fn code(&self) -> &'static str {
                 match self { $(Self::$name(event) => event.code()),+ }

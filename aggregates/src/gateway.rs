@@ -376,3 +376,268 @@ fn check(configuration: &Configuration) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{after, answer, digest, value};
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<Gateway> {
+        TestFramework::with(()).given(events)
+    }
+
+    fn configuration() -> Configuration {
+        Configuration {
+            name: value("US-East-1"),
+            description: value("US East Coast Gateway"),
+            hostname: value("vpn-us-east.example.com"),
+            public_ip: None,
+            port: 1194,
+            protocol: Transport::Udp,
+            vpn_subnet: VpnSubnet::DEFAULT,
+            crypto_profile: CryptoProfile::Modern,
+            tls_auth: true,
+            full_tunnel: false,
+            push_dns: false,
+            dns_servers: Vec::new(),
+            active: true,
+        }
+    }
+
+    fn register(configuration: Configuration) -> Command {
+        let (token_hash, tls_auth_key) = (value(&digest('a')), value("sec-tls"));
+        Command::Register { configuration, token_hash, tls_auth_key }
+    }
+
+    fn registered() -> Event {
+        Event::Registered {
+            configuration: configuration(),
+            token_hash: value(&digest('a')),
+            tls_auth_key: value("sec-tls"),
+        }
+    }
+
+    /// Every command but `Register`.
+    fn later_commands() -> Vec<Command> {
+        vec![
+            Command::Configure(configuration()),
+            Command::GrantUser(value("usr-ada")),
+            Command::RevokeUser(value("usr-ada")),
+            Command::GrantGroup(value("engineering")),
+            Command::RevokeGroup(value("engineering")),
+            Command::AttachNetwork(value("net-office")),
+            Command::DetachNetwork(value("net-office")),
+            Command::RotateToken(value(&digest('b'))),
+            Command::RequestReprovision,
+            Command::InstallServerCertificate(value("cfg-server")),
+            Command::ComeOnline,
+            Command::GoOffline,
+            Command::ReportAddress(value("192.0.2.1")),
+            Command::Delete,
+        ]
+    }
+
+    #[tokio::test]
+    async fn it_is_registered_once() {
+        let register = register(configuration());
+        given(vec![]).when_async(register.clone()).await.then_expect_events(vec![registered()]);
+        for history in [vec![registered()], vec![registered(), Event::Deleted {}]] {
+            given(history)
+                .when_async(register.clone())
+                .await
+                .then_expect_error(Error::AlreadyRegistered);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_can_be_asked_of_none() {
+        for command in later_commands() {
+            given(vec![]).when_async(command.clone()).await.then_expect_error(Error::NotFound);
+            let gone = given(vec![registered(), Event::Deleted {}]);
+            match command {
+                Command::Delete => gone.when_async(command).await.then_expect_events(vec![]),
+                _ => gone.when_async(command).await.then_expect_error(Error::NotFound),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_configured_anew() {
+        let changed = Configuration { active: false, ..configuration() };
+        given(vec![registered()])
+            .when_async(Command::Configure(changed.clone()))
+            .await
+            .then_expect_events(vec![Event::Updated { configuration: changed }]);
+        given(vec![registered()])
+            .when_async(Command::Configure(configuration()))
+            .await
+            .then_expect_events(vec![]);
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_makes_no_sense_is_refused() {
+        let server: IpAddr = value("192.0.2.53");
+        let wrong = [
+            (Configuration { port: 0, ..configuration() }, Error::PortZero),
+            (
+                Configuration { dns_servers: vec![server; 9], ..configuration() },
+                Error::TooManyDnsServers,
+            ),
+            (Configuration { push_dns: true, ..configuration() }, Error::NoDnsServers),
+        ];
+        for (wrong, error) in wrong {
+            given(vec![])
+                .when_async(register(wrong.clone()))
+                .await
+                .then_expect_error(error.clone());
+            given(vec![registered()])
+                .when_async(Command::Configure(wrong))
+                .await
+                .then_expect_error(error);
+        }
+        let most = Configuration {
+            push_dns: true,
+            dns_servers: vec![server; MAX_DNS_SERVERS],
+            ..configuration()
+        };
+        given(vec![registered()])
+            .when_async(Command::Configure(most.clone()))
+            .await
+            .then_expect_events(vec![Event::Updated { configuration: most }]);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_can_be_taken_and_neither_twice() {
+        let (user_id, network_id): (UserId, NetworkId) = (value("usr-ada"), value("net-office"));
+        let group: GroupName = value("engineering");
+        let pairs = [
+            (
+                (
+                    Command::GrantUser(user_id.clone()),
+                    Event::UserGranted { user_id: user_id.clone() },
+                ),
+                (Command::RevokeUser(user_id.clone()), Event::UserRevoked { user_id }),
+            ),
+            (
+                (Command::GrantGroup(group.clone()), Event::GroupGranted { group: group.clone() }),
+                (Command::RevokeGroup(group.clone()), Event::GroupRevoked { group }),
+            ),
+            (
+                (
+                    Command::AttachNetwork(network_id.clone()),
+                    Event::NetworkAttached { network_id: network_id.clone() },
+                ),
+                (Command::DetachNetwork(network_id.clone()), Event::NetworkDetached { network_id }),
+            ),
+            (
+                (Command::ComeOnline, Event::CameOnline {}),
+                (Command::GoOffline, Event::WentOffline {}),
+            ),
+        ];
+        for ((give, given_), (take, taken)) in pairs {
+            let before = vec![registered()];
+            let with = vec![registered(), given_.clone()];
+            let without = vec![registered(), given_.clone(), taken.clone()];
+            given(before.clone()).when_async(take.clone()).await.then_expect_events(vec![]);
+            given(before).when_async(give.clone()).await.then_expect_events(vec![given_.clone()]);
+            given(with.clone()).when_async(give.clone()).await.then_expect_events(vec![]);
+            given(with).when_async(take.clone()).await.then_expect_events(vec![taken]);
+            given(without.clone()).when_async(take).await.then_expect_events(vec![]);
+            given(without).when_async(give).await.then_expect_events(vec![given_]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_can_be_replaced_and_a_reprovision_asked_for_again_and_again() {
+        let token_hash: TokenHash = value(&digest('b'));
+        let cases = [
+            (Command::RotateToken(token_hash.clone()), Event::TokenRotated { token_hash }),
+            (Command::RequestReprovision, Event::ReprovisionRequested {}),
+        ];
+        for (command, event) in cases {
+            given(vec![registered(), event.clone()])
+                .when_async(command)
+                .await
+                .then_expect_events(vec![event]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_agent_reports_is_news_once() {
+        let (certificate_id, public_ip) = (value("cfg-server"), value("192.0.2.1"));
+        let cases = [
+            (
+                Command::InstallServerCertificate(value("cfg-server")),
+                Event::ServerCertificateInstalled { certificate_id },
+            ),
+            (Command::ReportAddress(public_ip), Event::AddressChanged { public_ip }),
+        ];
+        for (command, event) in cases {
+            given(vec![registered()])
+                .when_async(command.clone())
+                .await
+                .then_expect_events(vec![event.clone()]);
+            given(vec![registered(), event]).when_async(command).await.then_expect_events(vec![]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deleted_one_is_gone_and_offline() {
+        let history = vec![registered(), Event::CameOnline {}];
+        given(history.clone())
+            .when_async(Command::Delete)
+            .await
+            .then_expect_events(vec![Event::Deleted {}]);
+        let gone: Gateway = after(history.into_iter().chain([Event::Deleted {}]));
+        assert!(!gone.exists() && !gone.online);
+    }
+
+    #[test]
+    fn it_claims_its_name_and_its_subnet_while_it_exists() {
+        let here: Gateway = after([registered()]);
+        assert_eq!(
+            here.claims("gw-001"),
+            [
+                Claim::new(ClaimKind::GatewayName, "us-east-1"),
+                Claim::new(ClaimKind::VpnSubnet, "172.31.255.0/24"),
+            ]
+        );
+        let configuration = Configuration {
+            name: value("eu"),
+            vpn_subnet: value("10.9.0.0/16"),
+            ..configuration()
+        };
+        let moved: Gateway = after([registered(), Event::Updated { configuration }]);
+        assert_eq!(
+            moved.claims("gw-001"),
+            [
+                Claim::new(ClaimKind::GatewayName, "eu"),
+                Claim::new(ClaimKind::VpnSubnet, "10.9.0.0/16"),
+            ]
+        );
+        assert_eq!(after::<Gateway>([registered(), Event::Deleted {}]).claims("gw-001"), []);
+        assert_eq!(Gateway::default().claims("gw-001"), []);
+    }
+
+    #[test]
+    fn only_what_an_admin_writes_is_configuration() {
+        let updated = Event::Updated { configuration: configuration() };
+        assert!(registered().is_configuration() && updated.is_configuration());
+        assert!(Event::Deleted {}.is_configuration());
+        assert!(!Event::CameOnline {}.is_configuration());
+        assert!(!Event::UserGranted { user_id: value("usr-ada") }.is_configuration());
+        assert!(!Event::TokenRotated { token_hash: value(&digest('b')) }.is_configuration());
+    }
+
+    #[test]
+    fn refusals_are_answered_by_code_kind_and_field() {
+        use RefusalKind::{Conflict, Invalid, NotFound};
+        let dns = Some("dns_servers");
+        assert_eq!(answer(&Error::NotFound), ("gateway_not_found", NotFound, None));
+        assert_eq!(answer(&Error::AlreadyRegistered), ("gateway_exists", Conflict, None));
+        assert_eq!(answer(&Error::PortZero), ("invalid_gateway", Invalid, Some("port")));
+        assert_eq!(answer(&Error::TooManyDnsServers), ("invalid_gateway", Invalid, dns));
+        assert_eq!(answer(&Error::NoDnsServers), ("invalid_gateway", Invalid, dns));
+    }
+}

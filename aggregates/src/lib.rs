@@ -24,6 +24,13 @@ pub mod session;
 pub mod settings;
 pub mod user;
 
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod samples;
+
 pub use claims::{Claim, ClaimKind, ClaimRule};
 pub use event::{DecodeError, Event, Recorded};
 pub use metadata::{Actor, ActorKind, Credential, CredentialKind, Metadata};

@@ -185,3 +185,103 @@ impl Login {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{adas, after, answer, at, digest, erased, value};
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<Login> {
+        TestFramework::with(()).given(events)
+    }
+
+    fn beginning() -> Beginning {
+        Beginning {
+            user_id: value("usr-ada"),
+            method: Method::Local,
+            token_hash: value(&digest('a')),
+            client_ip: Some(adas("192.0.2.7")),
+            user_agent: Some(adas("curl/8.0")),
+            expires_at: at(43_200),
+        }
+    }
+
+    fn began() -> Event {
+        Event::Began(beginning())
+    }
+
+    #[tokio::test]
+    async fn it_begins_once() {
+        let begin = Command::Begin(beginning());
+        given(vec![]).when_async(begin.clone()).await.then_expect_events(vec![began()]);
+        for history in [vec![began()], vec![began(), Event::Ended { reason: EndReason::Logout }]] {
+            given(history).when_async(begin.clone()).await.then_expect_error(Error::AlreadyBegan);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_user_agent_is_cut() {
+        let with = |agent: &str| Beginning { user_agent: Some(adas(agent)), ..beginning() };
+        given(vec![])
+            .when_async(Command::Begin(with(&"ä".repeat(MAX_USER_AGENT + 1))))
+            .await
+            .then_expect_events(vec![Event::Began(with(&"ä".repeat(MAX_USER_AGENT)))]);
+    }
+
+    #[tokio::test]
+    async fn it_ends_once_and_the_first_reason_stays() {
+        let reasons = [
+            (EndReason::Logout, "logout"),
+            (EndReason::Revoked, "revoked"),
+            (EndReason::PasswordChanged, "password_changed"),
+            (EndReason::UserDisabled, "user_disabled"),
+            (EndReason::RoleChanged, "role_changed"),
+            (EndReason::UserDeleted, "user_deleted"),
+        ];
+        for (reason, text) in reasons {
+            assert_eq!(reason.as_str(), text);
+            assert_eq!(serde_json::to_value(reason).unwrap(), text);
+            given(vec![began()])
+                .when_async(Command::End(reason))
+                .await
+                .then_expect_events(vec![Event::Ended { reason }]);
+            given(vec![began(), Event::Ended { reason: EndReason::Logout }])
+                .when_async(Command::End(reason))
+                .await
+                .then_expect_events(vec![]);
+            given(vec![]).when_async(Command::End(reason)).await.then_expect_error(Error::NotFound);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_whose_person_was_erased_can_end() {
+        let nobody =
+            Beginning { client_ip: Some(erased()), user_agent: Some(erased()), ..beginning() };
+        given(vec![Event::Began(nobody)])
+            .when_async(Command::End(EndReason::UserDeleted))
+            .await
+            .then_expect_events(vec![Event::Ended { reason: EndReason::UserDeleted }]);
+    }
+
+    #[test]
+    fn methods_are_written_as_in_json() {
+        for method in [Method::Local, Method::Oidc, Method::Saml] {
+            assert_eq!(serde_json::to_value(method).unwrap(), method.as_str());
+        }
+    }
+
+    #[test]
+    fn nobody_configures_a_login() {
+        assert!(after::<Login>([began()]).exists());
+        assert!(!began().is_configuration());
+        assert!(!Event::Ended { reason: EndReason::Logout }.is_configuration());
+    }
+
+    #[test]
+    fn refusals_are_answered_by_code_kind_and_field() {
+        use RefusalKind::{Conflict, NotFound};
+        assert_eq!(answer(&Error::NotFound), ("session_not_found", NotFound, None));
+        assert_eq!(answer(&Error::AlreadyBegan), ("session_exists", Conflict, None));
+    }
+}

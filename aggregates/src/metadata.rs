@@ -185,3 +185,74 @@ impl Metadata {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    fn metadata() -> impl Strategy<Value = Metadata> {
+        let actor_kind = prop_oneof![
+            Just(ActorKind::User),
+            Just(ActorKind::Gateway),
+            Just(ActorKind::System),
+            Just(ActorKind::Operator),
+            Just(ActorKind::Anonymous),
+        ];
+        let credential_kind = prop_oneof![
+            Just(CredentialKind::Session),
+            Just(CredentialKind::ApiKey),
+            Just(CredentialKind::GatewayToken),
+            Just(CredentialKind::Password),
+            Just(CredentialKind::None),
+        ];
+        let text = || any::<String>();
+        let actor =
+            (actor_kind, text(), text()).prop_map(|(kind, id, label)| Actor { kind, id, label });
+        let credential = (credential_kind, text()).prop_map(|(kind, id)| Credential { kind, id });
+        let optional = proptest::array::uniform6(option::of(text()));
+        (actor, credential, text(), optional).prop_map(|(actor, credential, person, optional)| {
+            let [source_ip, user_agent, request_id, correlation_id, causation_id, reason] =
+                optional;
+            Metadata {
+                actor,
+                credential,
+                person: PersonId::from(person),
+                source_ip,
+                user_agent,
+                request_id,
+                correlation_id,
+                causation_id,
+                reason,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn metadata_survives_its_map(metadata in metadata()) {
+            let stored = metadata.to_map().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+            prop_assert_eq!(Metadata::from_map(&stored), metadata);
+        }
+    }
+
+    #[test]
+    fn an_empty_map_is_nobody() {
+        let nobody = Metadata::from_map(&HashMap::new());
+        assert_eq!(nobody.actor.kind, ActorKind::Anonymous);
+        assert_eq!(nobody.credential.kind, CredentialKind::None);
+        assert_eq!(nobody.source_ip, None);
+    }
+
+    #[test]
+    fn the_personal_fields_are_fields_of_the_map() {
+        let full = Metadata {
+            source_ip: Some("192.0.2.7".to_owned()),
+            user_agent: Some("curl/8.0".to_owned()),
+            ..Metadata::system("first start", PersonId::from("day-2026-11-24".to_owned()))
+        };
+        let map = full.to_map();
+        assert!(Metadata::PERSONAL.iter().all(|field| map.contains_key(field)));
+    }
+}

@@ -138,3 +138,100 @@ impl Network {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{after, answer, value};
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<Network> {
+        TestFramework::with(()).given(events)
+    }
+
+    fn definition() -> Definition {
+        Definition {
+            name: value("Office"),
+            cidr: value("10.0.0.0/8"),
+            description: value("Where we sit"),
+        }
+    }
+
+    fn created() -> Event {
+        Event::Created { definition: definition() }
+    }
+
+    fn deleted() -> Vec<Event> {
+        vec![created(), Event::Deleted {}]
+    }
+
+    #[tokio::test]
+    async fn it_is_created_once() {
+        let create = Command::Create(definition());
+        given(vec![]).when_async(create.clone()).await.then_expect_events(vec![created()]);
+        for history in [vec![created()], deleted()] {
+            given(history)
+                .when_async(create.clone())
+                .await
+                .then_expect_error(Error::AlreadyCreated);
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_updated_when_something_changes() {
+        let changed = Definition { cidr: value("fd00::/8"), ..definition() };
+        given(vec![created()])
+            .when_async(Command::Update(changed.clone()))
+            .await
+            .then_expect_events(vec![Event::Updated { definition: changed }]);
+        given(vec![created()])
+            .when_async(Command::Update(definition()))
+            .await
+            .then_expect_events(vec![]);
+        for history in [vec![], deleted()] {
+            given(history)
+                .when_async(Command::Update(definition()))
+                .await
+                .then_expect_error(Error::NotFound);
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_deleted_once_and_never_if_it_never_was() {
+        given(vec![created()])
+            .when_async(Command::Delete)
+            .await
+            .then_expect_events(vec![Event::Deleted {}]);
+        given(deleted()).when_async(Command::Delete).await.then_expect_events(vec![]);
+        given(vec![]).when_async(Command::Delete).await.then_expect_error(Error::NotFound);
+    }
+
+    #[test]
+    fn it_claims_its_name_and_its_addresses_while_it_exists() {
+        let here: Network = after([created()]);
+        assert!(here.exists());
+        assert_eq!(
+            here.claims("net-office"),
+            [
+                Claim::new(ClaimKind::NetworkName, "office"),
+                Claim::new(ClaimKind::NetworkCidr, "10.0.0.0/8"),
+            ]
+        );
+        let gone: Network = after(deleted());
+        assert!(!gone.exists());
+        assert_eq!(gone.claims("net-office"), []);
+    }
+
+    #[test]
+    fn every_event_is_configuration() {
+        let updated = Event::Updated { definition: definition() };
+        assert!([created(), updated, Event::Deleted {}].iter().all(Fact::is_configuration));
+    }
+
+    #[test]
+    fn refusals_are_answered_by_code_kind_and_field() {
+        use RefusalKind::{Conflict, NotFound};
+        assert_eq!(answer(&Error::NotFound), ("network_not_found", NotFound, None));
+        assert_eq!(answer(&Error::AlreadyCreated), ("network_exists", Conflict, None));
+    }
+}

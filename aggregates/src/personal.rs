@@ -139,4 +139,12 @@ mod tests {
         assert_eq!(value, Personal::Shut { of: ada() });
         assert_eq!(value.open(), None);
     }
+
+    #[test]
+    fn a_changed_value_is_as_readable_as_before() {
+        let open = Personal::new(ada(), "Ada".to_owned());
+        assert_eq!(open.map(|name| name.len()), Personal::new(ada(), 3));
+        let shut: Personal<String> = Personal::Shut { of: ada() };
+        assert_eq!(shut.map(|name| name.len()), Personal::Shut { of: ada() });
+    }
 }

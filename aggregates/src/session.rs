@@ -267,3 +267,366 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use crate::samples::{adas, after, answer, at, erased, value};
+    use cqrs_es::Aggregate;
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<Session> {
+        TestFramework::with(()).given(events)
+    }
+
+    fn beginning() -> Beginning {
+        Beginning {
+            gateway_id: value("gw-001"),
+            user_id: value("usr-ada"),
+            certificate_id: value("cfg-abc"),
+            serial: value("5a0f3c"),
+            common_name: adas("ada@example.com"),
+            client_ip: Some(adas("192.0.2.7")),
+            vpn_ip: Some(value("172.31.255.6")),
+            vpn_ipv6: None,
+            connected_at: at(0),
+        }
+    }
+
+    fn began() -> Event {
+        Event::Began(beginning())
+    }
+
+    fn ended(reason: EndReason) -> Event {
+        Event::Ended { reason, disconnected_at: at(60), counters: None }
+    }
+
+    fn end(reason: EndReason, counters: Option<Counters>) -> Command {
+        Command::End { reason, disconnected_at: at(60), counters }
+    }
+
+    fn bytes(received: u64, sent: u64) -> Counters {
+        Counters {
+            duration_seconds: Some(60),
+            bytes_received: Some(received),
+            bytes_sent: Some(sent),
+        }
+    }
+
+    const REASONS: [EndReason; 5] = [
+        EndReason::Disconnected,
+        EndReason::Superseded,
+        EndReason::GatewayLost,
+        EndReason::GatewayDeleted,
+        EndReason::AccessRevoked,
+    ];
+
+    /// Every end but the one that can be taken back.
+    fn final_reasons() -> impl Iterator<Item = EndReason> {
+        REASONS.into_iter().filter(|reason| *reason != EndReason::GatewayLost)
+    }
+
+    #[tokio::test]
+    async fn it_begins_once_however_often_it_is_reported() {
+        given(vec![])
+            .when_async(Command::Begin(beginning()))
+            .await
+            .then_expect_events(vec![began()]);
+        let again = Beginning { connected_at: at(9), vpn_ip: None, ..beginning() };
+        let histories = REASONS.map(|reason| vec![began(), ended(reason)]);
+        for history in histories.into_iter().chain([vec![began()]]) {
+            given(history)
+                .when_async(Command::Begin(again.clone()))
+                .await
+                .then_expect_events(vec![]);
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_of_one_gateway_and_one_certificate() {
+        let others = [
+            Beginning { gateway_id: value("gw-002"), ..beginning() },
+            Beginning { certificate_id: value("cfg-xyz"), ..beginning() },
+        ];
+        for other in others {
+            for history in [vec![began()], vec![began(), ended(EndReason::Disconnected)]] {
+                given(history)
+                    .when_async(Command::Begin(other.clone()))
+                    .await
+                    .then_expect_error(Error::Conflict);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mapped_address_is_its_ipv4_address() {
+        let mapped = Beginning { vpn_ip: Some(value("::ffff:172.31.255.6")), ..beginning() };
+        given(vec![])
+            .when_async(Command::Begin(mapped.clone()))
+            .await
+            .then_expect_events(vec![began()]);
+        let claims = after::<Session>([Event::Began(mapped)]).claims("con-1");
+        assert_eq!(claims, after::<Session>([began()]).claims("con-1"));
+    }
+
+    #[tokio::test]
+    async fn what_never_began_cannot_end_or_resume() {
+        for reason in REASONS {
+            given(vec![]).when_async(end(reason, None)).await.then_expect_error(Error::NotFound);
+        }
+        given(vec![])
+            .when_async(Command::Resume { at: at(60) })
+            .await
+            .then_expect_error(Error::NotFound);
+    }
+
+    #[tokio::test]
+    async fn it_ends_for_any_reason() {
+        for reason in REASONS {
+            given(vec![began()])
+                .when_async(end(reason, None))
+                .await
+                .then_expect_events(vec![ended(reason)]);
+            given(vec![began()])
+                .when_async(end(reason, Some(bytes(5, 7))))
+                .await
+                .then_expect_events(vec![Event::Ended {
+                    reason,
+                    disconnected_at: at(60),
+                    counters: Some(bytes(5, 7)),
+                }]);
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+    }
+
+    #[tokio::test]
+    async fn it_never_ends_before_it_began() {
+        given(vec![began()])
+            .when_async(Command::End {
+                reason: EndReason::Disconnected,
+                disconnected_at: at(-60),
+                counters: None,
+            })
+            .await
+            .then_expect_events(vec![Event::Ended {
+                reason: EndReason::Disconnected,
+                disconnected_at: at(0),
+                counters: None,
+            }]);
+    }
+
+    #[tokio::test]
+    async fn a_second_end_only_adds_what_it_counted_more() {
+        for first in final_reasons() {
+            for second in REASONS {
+                given(vec![began(), ended(first)])
+                    .when_async(end(second, None))
+                    .await
+                    .then_expect_events(vec![]);
+            }
+        }
+        let first = Event::Ended {
+            reason: EndReason::Disconnected,
+            disconnected_at: at(60),
+            counters: Some(bytes(5, 7)),
+        };
+        let cases = [
+            (bytes(5, 7), None),
+            (bytes(0, 0), None),
+            (Counters::default(), None),
+            (bytes(9, 2), Some(bytes(9, 7))),
+            (Counters { bytes_sent: Some(8), ..Counters::default() }, Some(bytes(5, 8))),
+        ];
+        for (counters, standing) in cases {
+            let expected = standing.map(|counters| Event::CountersReported { counters });
+            given(vec![began(), first.clone()])
+                .when_async(end(EndReason::Disconnected, Some(counters)))
+                .await
+                .then_expect_events(expected.into_iter().collect());
+        }
+        given(vec![began(), first, Event::CountersReported { counters: bytes(9, 9) }])
+            .when_async(end(EndReason::Disconnected, Some(bytes(8, 8))))
+            .await
+            .then_expect_events(vec![]);
+    }
+
+    #[tokio::test]
+    async fn one_thought_lost_can_truly_end() {
+        let lost = vec![began(), ended(EndReason::GatewayLost)];
+        let disconnected = Event::Ended {
+            reason: EndReason::Disconnected,
+            disconnected_at: at(60),
+            counters: Some(bytes(5, 7)),
+        };
+        given(lost.clone())
+            .when_async(end(EndReason::Disconnected, Some(bytes(5, 7))))
+            .await
+            .then_expect_events(vec![disconnected.clone()]);
+        let others = REASONS.into_iter().filter(|reason| *reason != EndReason::Disconnected);
+        for reason in others {
+            given(lost.clone()).when_async(end(reason, None)).await.then_expect_events(vec![]);
+        }
+        given(lost.into_iter().chain([disconnected]).collect())
+            .when_async(end(EndReason::Disconnected, None))
+            .await
+            .then_expect_events(vec![]);
+    }
+
+    #[tokio::test]
+    async fn only_one_thought_lost_resumes() {
+        let resume = Command::Resume { at: at(90) };
+        let resumed = Event::Resumed { at: at(90) };
+        let lost = vec![began(), ended(EndReason::GatewayLost)];
+        given(lost.clone())
+            .when_async(resume.clone())
+            .await
+            .then_expect_events(vec![resumed.clone()]);
+        let back: Vec<Event> = lost.into_iter().chain([resumed]).collect();
+        assert!(after::<Session>(back.clone()).is_open());
+        given(back.clone()).when_async(resume.clone()).await.then_expect_events(vec![]);
+        given(back)
+            .when_async(end(EndReason::Disconnected, None))
+            .await
+            .then_expect_events(vec![ended(EndReason::Disconnected)]);
+        given(vec![began()]).when_async(resume.clone()).await.then_expect_events(vec![]);
+        for reason in final_reasons() {
+            given(vec![began(), ended(reason)])
+                .when_async(resume.clone())
+                .await
+                .then_expect_events(vec![]);
+        }
+    }
+
+    #[tokio::test]
+    async fn counters_fit_a_database() {
+        let most = i64::MAX.unsigned_abs();
+        given(vec![began()])
+            .when_async(end(EndReason::Disconnected, Some(bytes(u64::MAX, 1))))
+            .await
+            .then_expect_events(vec![Event::Ended {
+                reason: EndReason::Disconnected,
+                disconnected_at: at(60),
+                counters: Some(bytes(most, 1)),
+            }]);
+    }
+
+    #[test]
+    fn it_claims_its_address_while_it_is_open() {
+        let address = [Claim::new(ClaimKind::VpnAddress, "gw-001/172.31.255.6")];
+        let lost = ended(EndReason::GatewayLost);
+        let histories = [
+            (vec![], false),
+            (vec![began()], true),
+            (vec![began(), lost.clone()], false),
+            (vec![began(), lost, Event::Resumed { at: at(90) }], true),
+        ];
+        for (history, open) in histories {
+            let session: Session = after(history);
+            assert_eq!(session.is_open(), open);
+            assert_eq!(session.claims("con-1"), if open { &address[..] } else { &[] });
+        }
+        let bare = Beginning { vpn_ip: None, ..beginning() };
+        assert_eq!(after::<Session>([Event::Began(bare)]).claims("con-1"), []);
+    }
+
+    #[tokio::test]
+    async fn one_whose_person_was_erased_goes_on_as_before() {
+        let nobody = Beginning { common_name: erased(), client_ip: Some(erased()), ..beginning() };
+        let history = vec![Event::Began(nobody)];
+        assert_eq!(
+            after::<Session>(history.clone()).claims("con-1"),
+            after::<Session>([began()]).claims("con-1")
+        );
+        given(history.clone())
+            .when_async(Command::Begin(beginning()))
+            .await
+            .then_expect_events(vec![]);
+        given(history)
+            .when_async(end(EndReason::AccessRevoked, None))
+            .await
+            .then_expect_events(vec![ended(EndReason::AccessRevoked)]);
+    }
+
+    #[test]
+    fn nobody_configures_a_connection() {
+        let events = [
+            began(),
+            ended(EndReason::Disconnected),
+            Event::Resumed { at: at(90) },
+            Event::CountersReported { counters: bytes(1, 1) },
+        ];
+        assert!(!events.iter().any(Fact::is_configuration));
+    }
+
+    #[test]
+    fn refusals_are_answered_by_code_kind_and_field() {
+        assert_eq!(answer(&Error::NotFound), ("connection_not_found", RefusalKind::NotFound, None));
+        assert_eq!(answer(&Error::Conflict), ("connection_exists", RefusalKind::Conflict, None));
+    }
+
+    /// Whether no count of `before` is greater or gone in `now`.
+    fn kept(before: Counters, now: Counters) -> bool {
+        before.duration_seconds <= now.duration_seconds
+            && before.bytes_received <= now.bytes_received
+            && before.bytes_sent <= now.bytes_sent
+    }
+
+    proptest! {
+        /// However a gateway's reports are repeated, lost and shuffled.
+        #[test]
+        fn no_report_breaks_the_history(commands in vec(arbitrary::session_command(), 0..40)) {
+            let mut session = Session::default();
+            let mut beginnings = 0;
+            for command in commands {
+                for event in session.decide(command).unwrap_or_default() {
+                    let before = session.clone();
+                    session.apply(event.clone());
+
+                    match &event {
+                        Event::Began(_) => beginnings += 1,
+                        Event::Ended { disconnected_at, .. } => {
+                            let connected_at = before.began.as_ref().unwrap().connected_at;
+                            prop_assert!(*disconnected_at >= connected_at, "ended before it began");
+                        }
+                        Event::Resumed { .. } | Event::CountersReported { .. } => {}
+                    }
+                    prop_assert!(beginnings == 1, "began {} times", beginnings);
+                    let lost = before.ended == Some(EndReason::GatewayLost);
+                    if before.began.is_some() && !before.is_open() && !lost {
+                        prop_assert_eq!(session.ended, before.ended, "an end was taken back");
+                    }
+                    if let Event::Ended { counters: Some(said), .. }
+                    | Event::CountersReported { counters: said } = event
+                    {
+                        prop_assert_eq!(said, session.counters, "said less than it knows");
+                    }
+                    prop_assert!(kept(before.counters, session.counters), "a count shrank");
+
+                    let addressed = session.began.as_ref().is_some_and(|it| it.vpn_ip.is_some());
+                    let holds = !session.claims("con-1").is_empty();
+                    prop_assert_eq!(holds, addressed && session.is_open(), "its address");
+                }
+            }
+        }
+
+        /// Whatever order the ends come in: the counters are the greatest of each.
+        #[test]
+        fn counters_do_not_depend_on_the_order(
+            counts in vec((0..9_u64, 0..9_u64), 1..6).prop_shuffle(),
+        ) {
+            let mut session = after::<Session>([began()]);
+            for (received, sent) in &counts {
+                let report = end(EndReason::Disconnected, Some(bytes(*received, *sent)));
+                for event in session.decide(report).unwrap() {
+                    session.apply(event);
+                }
+            }
+            let received = counts.iter().map(|it| it.0).max().unwrap();
+            let sent = counts.iter().map(|it| it.1).max().unwrap();
+            prop_assert_eq!(session.counters, bytes(received, sent));
+        }
+    }
+}

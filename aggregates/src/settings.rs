@@ -146,3 +146,80 @@ fn check(values: &Values) -> Result<(), Error> {
     within("gateway_lost_grace_seconds", values.gateway_lost_grace_seconds, 0..=3600)?;
     within("api_key_idle_days", values.api_key_idle_days, 0..=3650)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{after, answer};
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<Settings> {
+        TestFramework::with(()).given(events)
+    }
+
+    #[tokio::test]
+    async fn they_change_when_a_value_does() {
+        let values = Values { config_lifetime_hours: 8, ..Values::default() };
+        given(vec![])
+            .when_async(Command::Change(values))
+            .await
+            .then_expect_events(vec![Event::Changed { values }]);
+        given(vec![Event::Changed { values }])
+            .when_async(Command::Change(values))
+            .await
+            .then_expect_events(vec![]);
+        given(vec![])
+            .when_async(Command::Change(Values::default()))
+            .await
+            .then_expect_events(vec![]);
+        assert_eq!(after::<Settings>([Event::Changed { values }]).values, values);
+    }
+
+    type Field = fn(&mut Values) -> &mut u32;
+
+    /// Each field, how to reach it, and its bounds.
+    const FIELDS: [(&str, Field, u32, u32); 6] = [
+        ("config_lifetime_hours", |it| &mut it.config_lifetime_hours, 1, 720),
+        ("login_lifetime_hours", |it| &mut it.login_lifetime_hours, 1, 168),
+        ("login_idle_minutes", |it| &mut it.login_idle_minutes, 5, 1440),
+        ("gateway_offline_seconds", |it| &mut it.gateway_offline_seconds, 30, 3600),
+        ("gateway_lost_grace_seconds", |it| &mut it.gateway_lost_grace_seconds, 0, 3600),
+        ("api_key_idle_days", |it| &mut it.api_key_idle_days, 0, 3650),
+    ];
+
+    #[tokio::test]
+    async fn each_value_has_its_bounds() {
+        for (field, of, min, max) in FIELDS {
+            let with = |value| {
+                let mut values = Values::default();
+                *of(&mut values) = value;
+                values
+            };
+            let refusal = Error::OutOfRange { field, min, max };
+            assert_eq!(answer(&refusal), ("invalid_settings", RefusalKind::Invalid, Some(field)));
+            assert_eq!(refusal.to_string(), format!("must be from {min} to {max}"));
+            for values in [with(min), with(max)] {
+                given(vec![])
+                    .when_async(Command::Change(values))
+                    .await
+                    .then_expect_events(vec![Event::Changed { values }]);
+            }
+            for values in min.checked_sub(1).into_iter().chain([max + 1]).map(with) {
+                given(vec![]).when_async(Command::Change(values)).await.then_expect_error(refusal);
+            }
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_in_force_before_any_event_and_in_older_ones() {
+        assert!(Settings::default().exists());
+        assert_eq!(Settings::default().values, Values::default());
+        let older = serde_json::json!({"changed": {"values": {"login_idle_minutes": 5}}});
+        let values = Values { login_idle_minutes: 5, ..Values::default() };
+        assert_eq!(serde_json::from_value::<Event>(older).unwrap(), Event::Changed { values });
+        let fields: Vec<_> = FIELDS.iter().map(|(name, ..)| *name).collect();
+        let json = serde_json::to_value(Values::default()).unwrap();
+        assert_eq!(json.as_object().unwrap().len(), fields.len());
+        assert!(fields.iter().all(|name| json.get(name).is_some()));
+    }
+}

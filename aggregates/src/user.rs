@@ -441,3 +441,458 @@ impl User {
 fn check_groups(groups: &BTreeSet<GroupName>) -> Result<(), Error> {
     if groups.len() > MAX_GROUPS { Err(Error::TooManyGroups) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arbitrary;
+    use crate::samples::{adas, after, answer, at, digest, erased, value};
+    use cqrs_es::Aggregate;
+    use cqrs_es::test::{AggregateTestExecutor, TestFramework};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn given(events: Vec<Event>) -> AggregateTestExecutor<User> {
+        TestFramework::with(()).given(events)
+    }
+
+    fn profile() -> Profile {
+        Profile {
+            username: adas("Ada"),
+            email: adas("Ada@Example.com"),
+            name: Some(adas("Ada Lovelace")),
+        }
+    }
+
+    fn groups(count: usize) -> BTreeSet<GroupName> {
+        (0..count).map(|n| value(&format!("group {n}"))).collect()
+    }
+
+    fn create(groups: BTreeSet<GroupName>, password: Option<SecretId>) -> Command {
+        Command::Create {
+            profile: profile(),
+            role: Role::Admin,
+            groups,
+            password,
+            must_change_password: true,
+        }
+    }
+
+    fn created_as(role: Role) -> Event {
+        Event::Created {
+            profile: profile(),
+            role,
+            groups: groups(2),
+            password: Some(value("sec-first")),
+            must_change_password: true,
+        }
+    }
+
+    fn created() -> Event {
+        created_as(Role::Admin)
+    }
+
+    fn deleted() -> Vec<Event> {
+        vec![created(), Event::Deleted {}]
+    }
+
+    fn key(id: &str) -> ApiKey {
+        ApiKey {
+            id: value(id),
+            name: value("terraform"),
+            prefix: "gk_abcdefgh".to_owned(),
+            key_hash: value(&digest('a')),
+            scopes: vec![SCOPE_ALL.to_owned()],
+            expires_at: Some(at(60)),
+            source_cidrs: vec![value("10.0.0.0/8")],
+        }
+    }
+
+    fn create_key(api_key: ApiKey) -> Command {
+        Command::CreateApiKey { api_key, now: at(0) }
+    }
+
+    #[tokio::test]
+    async fn they_are_created_once() {
+        let create = create(groups(2), Some(value("sec-first")));
+        given(vec![]).when_async(create.clone()).await.then_expect_events(vec![created()]);
+        for history in [vec![created()], deleted()] {
+            given(history)
+                .when_async(create.clone())
+                .await
+                .then_expect_error(Error::AlreadyCreated);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_password_there_is_none_to_change() {
+        given(vec![]).when_async(create(groups(0), None)).await.then_expect_events(vec![
+            Event::Created {
+                profile: profile(),
+                role: Role::Admin,
+                groups: groups(0),
+                password: None,
+                must_change_password: false,
+            },
+        ]);
+    }
+
+    #[tokio::test]
+    async fn nothing_can_be_asked_of_none() {
+        let commands = [
+            Command::Update(profile()),
+            Command::ChangeRole(Role::Admin),
+            Command::ChangeGroups(groups(1)),
+            Command::ChangePassword { password: value("sec-new"), must_change_password: false },
+            Command::Disable,
+            Command::Enable,
+            create_key(key("key-1")),
+            Command::RevokeApiKey(value("key-1")),
+        ];
+        for command in commands {
+            for history in [vec![], deleted()] {
+                given(history).when_async(command.clone()).await.then_expect_error(Error::NotFound);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn each_change_is_news_once() {
+        let renamed = Profile { name: None, ..profile() };
+        let password: SecretId = value("sec-new");
+        let changes = [
+            (Command::Update(renamed.clone()), Event::Updated { profile: renamed }),
+            (Command::ChangeRole(Role::Auditor), Event::RoleChanged { role: Role::Auditor }),
+            (
+                Command::ChangeGroups(groups(MAX_GROUPS)),
+                Event::GroupsChanged { groups: groups(MAX_GROUPS) },
+            ),
+            (
+                Command::ChangePassword { password: password.clone(), must_change_password: false },
+                Event::PasswordChanged { password, must_change_password: false },
+            ),
+            (Command::Disable, Event::Disabled {}),
+        ];
+        for (command, event) in changes {
+            given(vec![created()])
+                .when_async(command.clone())
+                .await
+                .then_expect_events(vec![event.clone()]);
+            given(vec![created(), event]).when_async(command).await.then_expect_events(vec![]);
+        }
+    }
+
+    #[tokio::test]
+    async fn asking_for_what_is_so_already_is_no_news() {
+        let commands = [
+            Command::Update(profile()),
+            Command::ChangeRole(Role::Admin),
+            Command::ChangeGroups(groups(2)),
+            Command::ChangePassword { password: value("sec-first"), must_change_password: true },
+            Command::Enable,
+        ];
+        for command in commands {
+            given(vec![created()]).when_async(command).await.then_expect_events(vec![]);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_disabled_are_let_in_again() {
+        given(vec![created(), Event::Disabled {}])
+            .when_async(Command::Enable)
+            .await
+            .then_expect_events(vec![Event::Enabled {}]);
+        given(vec![created(), Event::Disabled {}, Event::Enabled {}])
+            .when_async(Command::Disable)
+            .await
+            .then_expect_events(vec![Event::Disabled {}]);
+    }
+
+    #[tokio::test]
+    async fn a_password_may_have_to_be_changed_once_more() {
+        given(vec![created()])
+            .when_async(Command::ChangePassword {
+                password: value("sec-first"),
+                must_change_password: false,
+            })
+            .await
+            .then_expect_events(vec![Event::PasswordChanged {
+                password: value("sec-first"),
+                must_change_password: false,
+            }]);
+    }
+
+    #[tokio::test]
+    async fn too_many_groups_are_refused() {
+        let many = groups(MAX_GROUPS + 1);
+        given(vec![])
+            .when_async(create(many.clone(), None))
+            .await
+            .then_expect_error(Error::TooManyGroups);
+        given(vec![created()])
+            .when_async(Command::ChangeGroups(many))
+            .await
+            .then_expect_error(Error::TooManyGroups);
+    }
+
+    #[tokio::test]
+    async fn they_are_deleted_once_and_never_if_they_never_were() {
+        given(vec![created()])
+            .when_async(Command::Delete)
+            .await
+            .then_expect_events(vec![Event::Deleted {}]);
+        given(deleted()).when_async(Command::Delete).await.then_expect_events(vec![]);
+        given(vec![]).when_async(Command::Delete).await.then_expect_error(Error::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_created_once_and_revoked_once() {
+        let key_created = Event::ApiKeyCreated { api_key: key("key-1") };
+        let key_revoked = Event::ApiKeyRevoked { id: value("key-1") };
+        let revoke = Command::RevokeApiKey(value("key-1"));
+        let with = vec![created(), key_created.clone()];
+        let without = vec![created(), key_created.clone(), key_revoked.clone()];
+        given(vec![created()])
+            .when_async(create_key(key("key-1")))
+            .await
+            .then_expect_events(vec![key_created]);
+        given(with.clone()).when_async(revoke.clone()).await.then_expect_events(vec![key_revoked]);
+        given(without.clone()).when_async(revoke.clone()).await.then_expect_events(vec![]);
+        given(vec![created()]).when_async(revoke).await.then_expect_error(Error::ApiKeyNotFound);
+        for history in [with, without] {
+            given(history)
+                .when_async(create_key(key("key-1")))
+                .await
+                .then_expect_error(Error::ApiKeyExists);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_makes_no_sense_is_refused() {
+        let (all, read) = (SCOPE_ALL.to_owned(), "gateways:read".to_owned());
+        let net: Cidr = value("10.0.0.0/8");
+        let wrong = [
+            (ApiKey { scopes: vec![], ..key("key-1") }, Error::UnknownScope),
+            (ApiKey { scopes: vec![read.clone()], ..key("key-1") }, Error::UnknownScope),
+            (ApiKey { scopes: vec![all, read], ..key("key-1") }, Error::UnknownScope),
+            (ApiKey { expires_at: Some(at(0)), ..key("key-1") }, Error::ExpiryPast),
+            (
+                ApiKey { source_cidrs: vec![net; MAX_SOURCE_CIDRS + 1], ..key("key-1") },
+                Error::TooManySourceCidrs,
+            ),
+            (
+                ApiKey { prefix: "k".repeat(MAX_KEY_PREFIX + 1), ..key("key-1") },
+                Error::PrefixTooLong,
+            ),
+        ];
+        for (wrong, error) in wrong {
+            given(vec![created()]).when_async(create_key(wrong)).await.then_expect_error(error);
+        }
+        let widest = ApiKey {
+            expires_at: None,
+            source_cidrs: vec![net; MAX_SOURCE_CIDRS],
+            prefix: "k".repeat(MAX_KEY_PREFIX),
+            ..key("key-1")
+        };
+        given(vec![created()])
+            .when_async(create_key(widest.clone()))
+            .await
+            .then_expect_events(vec![Event::ApiKeyCreated { api_key: widest }]);
+    }
+
+    #[tokio::test]
+    async fn the_disabled_get_no_key_but_lose_theirs() {
+        let history =
+            vec![created(), Event::ApiKeyCreated { api_key: key("key-1") }, Event::Disabled {}];
+        given(history.clone())
+            .when_async(create_key(key("key-2")))
+            .await
+            .then_expect_error(Error::Disabled);
+        given(history)
+            .when_async(Command::RevokeApiKey(value("key-1")))
+            .await
+            .then_expect_events(vec![Event::ApiKeyRevoked { id: value("key-1") }]);
+    }
+
+    #[tokio::test]
+    async fn only_live_keys_are_counted() {
+        let keys =
+            (0..MAX_API_KEYS).map(|n| Event::ApiKeyCreated { api_key: key(&format!("key-{n}")) });
+        let full: Vec<Event> = [created()].into_iter().chain(keys).collect();
+        let next = key("key-next");
+        given(full.clone())
+            .when_async(create_key(next.clone()))
+            .await
+            .then_expect_error(Error::TooManyApiKeys);
+        given(full.clone())
+            .and(vec![Event::ApiKeyRevoked { id: value("key-7") }])
+            .when_async(create_key(next.clone()))
+            .await
+            .then_expect_events(vec![Event::ApiKeyCreated { api_key: next.clone() }]);
+        let later = ApiKey { expires_at: None, ..next };
+        given(full)
+            .when_async(Command::CreateApiKey { api_key: later.clone(), now: at(60) })
+            .await
+            .then_expect_events(vec![Event::ApiKeyCreated { api_key: later }]);
+    }
+
+    fn names() -> Vec<Claim> {
+        vec![
+            Claim::new(ClaimKind::Username, "ada"),
+            Claim::new(ClaimKind::UserEmail, "ada@example.com"),
+        ]
+    }
+
+    fn admin() -> Claim {
+        Claim::new(ClaimKind::ActiveAdmin, "usr-ada")
+    }
+
+    fn claims(history: Vec<Event>) -> Vec<Claim> {
+        after::<User>(history).claims("usr-ada")
+    }
+
+    #[test]
+    fn they_claim_their_names_while_they_exist() {
+        assert_eq!(claims(vec![created_as(Role::Member)]), names());
+        assert_eq!(claims(vec![created_as(Role::Member), Event::Disabled {}]), names());
+        assert_eq!(claims(deleted()), []);
+        assert_eq!(claims(vec![]), []);
+    }
+
+    #[test]
+    fn an_admin_counts_while_active() {
+        let with_admin: Vec<_> = names().into_iter().chain([admin()]).collect();
+        let demoted = Event::RoleChanged { role: Role::Auditor };
+        let promoted = Event::RoleChanged { role: Role::Admin };
+        assert_eq!(claims(vec![created()]), with_admin);
+        assert_eq!(claims(vec![created(), Event::Disabled {}]), names());
+        assert_eq!(claims(vec![created(), Event::Disabled {}, Event::Enabled {}]), with_admin);
+        assert_eq!(claims(vec![created(), demoted.clone()]), names());
+        assert_eq!(claims(vec![created(), demoted, promoted]), with_admin);
+    }
+
+    #[tokio::test]
+    async fn the_erased_claim_no_name_and_can_still_be_dealt_with() {
+        let nobody = Profile { username: erased(), email: erased(), name: Some(erased()) };
+        let half = Profile { email: erased(), ..profile() };
+        let history = vec![created(), Event::Updated { profile: nobody.clone() }];
+        assert_eq!(claims(history.clone()), [admin()]);
+        let half_erased = vec![created(), Event::Updated { profile: half }];
+        assert_eq!(claims(half_erased), [names()[0].clone(), admin()]);
+        given(history.clone()).when_async(Command::Update(nobody)).await.then_expect_events(vec![]);
+        given(history)
+            .when_async(Command::Delete)
+            .await
+            .then_expect_events(vec![Event::Deleted {}]);
+    }
+
+    #[test]
+    fn neither_passwords_nor_keys_are_configuration() {
+        let password_changed =
+            Event::PasswordChanged { password: value("sec-new"), must_change_password: false };
+        let key_created = Event::ApiKeyCreated { api_key: key("key-1") };
+        let key_revoked = Event::ApiKeyRevoked { id: value("key-1") };
+        let others = [password_changed, key_created, key_revoked];
+        assert!(!others.iter().any(Fact::is_configuration));
+        let configuration = [
+            created(),
+            Event::Updated { profile: profile() },
+            Event::RoleChanged { role: Role::Member },
+            Event::GroupsChanged { groups: groups(1) },
+            Event::Disabled {},
+            Event::Enabled {},
+            Event::Deleted {},
+        ];
+        assert!(configuration.iter().all(Fact::is_configuration));
+    }
+
+    #[test]
+    fn refusals_are_answered_by_code_kind_and_field() {
+        use RefusalKind::{Conflict, Invalid, NotFound};
+        let key = "invalid_api_key";
+        let answers = [
+            (Error::NotFound, ("user_not_found", NotFound, None)),
+            (Error::AlreadyCreated, ("user_exists", Conflict, None)),
+            (Error::TooManyGroups, ("invalid_user", Invalid, Some("groups"))),
+            (Error::Disabled, ("user_disabled", Conflict, None)),
+            (Error::TooManyApiKeys, ("too_many_api_keys", Conflict, None)),
+            (Error::ApiKeyExists, ("api_key_exists", Conflict, None)),
+            (Error::ApiKeyNotFound, ("api_key_not_found", NotFound, None)),
+            (Error::UnknownScope, (key, Invalid, Some("scopes"))),
+            (Error::ExpiryPast, (key, Invalid, Some("expires_at"))),
+            (Error::TooManySourceCidrs, (key, Invalid, Some("source_cidrs"))),
+            (Error::PrefixTooLong, (key, Invalid, Some("prefix"))),
+        ];
+        for (error, expected) in answers {
+            assert_eq!(answer(&error), expected);
+        }
+        assert_eq!(Error::UnknownScope.to_string(), "must be [\"*\"]");
+    }
+
+    /// What the commands that were accepted should have made of a user.
+    #[derive(Default)]
+    struct Model {
+        created: bool,
+        admin: bool,
+        disabled: bool,
+        deleted: bool,
+        profile: Option<Profile>,
+    }
+
+    impl Model {
+        fn accept(&mut self, command: Command) {
+            match command {
+                Command::Create { profile, role, .. } => {
+                    self.created = true;
+                    self.admin = role == Role::Admin;
+                    self.profile = Some(profile);
+                }
+                Command::Update(profile) => self.profile = Some(profile),
+                Command::ChangeRole(role) => self.admin = role == Role::Admin,
+                Command::Disable => self.disabled = true,
+                Command::Enable => self.disabled = false,
+                Command::Delete => self.deleted = true,
+                Command::ChangeGroups(_)
+                | Command::ChangePassword { .. }
+                | Command::CreateApiKey { .. }
+                | Command::RevokeApiKey(_) => {}
+            }
+        }
+
+        fn claims(&self) -> BTreeSet<Claim> {
+            let mut claims = BTreeSet::new();
+            if !self.created || self.deleted {
+                return claims;
+            }
+            if let Some(name) = self.profile.as_ref().and_then(|it| it.username.open()) {
+                claims.insert(Claim::new(ClaimKind::Username, name.as_str()));
+            }
+            if let Some(email) = self.profile.as_ref().and_then(|it| it.email.open()) {
+                claims.insert(Claim::new(ClaimKind::UserEmail, email.as_str()));
+            }
+            if self.admin && !self.disabled {
+                claims.insert(admin());
+            }
+            claims
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn claims_are_exactly_the_names_and_the_active_admin(
+            commands in vec(arbitrary::user_command(), 0..40),
+        ) {
+            let (mut user, mut model) = (User::default(), Model::default());
+            for command in commands {
+                if let Ok(events) = user.decide(command.clone()) {
+                    model.accept(command);
+                    for event in events {
+                        user.apply(event);
+                    }
+                }
+                let claims: BTreeSet<_> = user.claims("usr-ada").into_iter().collect();
+                prop_assert_eq!(claims, model.claims());
+            }
+        }
+    }
+}

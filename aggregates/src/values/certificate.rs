@@ -148,6 +148,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn reasons_are_written_as_in_json() {
+        let reasons = [
+            RevocationReason::Unspecified,
+            RevocationReason::KeyCompromise,
+            RevocationReason::CaCompromise,
+            RevocationReason::AffiliationChanged,
+            RevocationReason::Superseded,
+            RevocationReason::CessationOfOperation,
+            RevocationReason::PrivilegeWithdrawn,
+        ];
+        for reason in reasons {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+    }
+
     proptest! {
         #[test]
         fn a_serial_survives_its_bytes(bytes in proptest::collection::vec(any::<u8>(), 1..=20)) {

@@ -142,4 +142,18 @@ mod tests {
         assert_eq!("Ada".parse::<Username>().unwrap().as_str(), "ada");
         assert!("ada@example.com".parse::<Username>().is_err());
     }
+
+    #[test]
+    fn a_text_is_clipped_between_characters() {
+        assert_eq!(clip("häh".to_owned(), 2), "hä");
+        assert_eq!(clip("häh".to_owned(), 3), "häh");
+        assert_eq!(clip("häh".to_owned(), 0), "");
+    }
+
+    #[test]
+    fn roles_are_written_as_in_json() {
+        for role in [Role::Member, Role::Auditor, Role::Admin] {
+            assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
+        }
+    }
 }

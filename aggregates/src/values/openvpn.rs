@@ -50,3 +50,18 @@ impl CryptoProfile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_written_as_in_json() {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            assert_eq!(serde_json::to_value(transport).unwrap(), transport.as_str());
+        }
+        for profile in [CryptoProfile::Modern, CryptoProfile::Fips, CryptoProfile::Compatible] {
+            assert_eq!(serde_json::to_value(profile).unwrap(), profile.as_str());
+        }
+    }
+}

@@ -17,3 +17,18 @@ text_value! {
         Ok(text.to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_64_lower_case_hex_digits() {
+        let hash = "0123456789abcdef".repeat(4);
+        assert_eq!(hash.parse::<TokenHash>().unwrap().as_str(), hash);
+        let upper = hash.to_uppercase();
+        for wrong in ["", &hash[1..], &format!("{hash}0"), &upper, &hash.replace('f', "g")] {
+            assert!(wrong.parse::<TokenHash>().is_err(), "{wrong}");
+        }
+    }
+}
