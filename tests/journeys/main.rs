@@ -4,5 +4,6 @@
 #[macro_use]
 mod harness;
 
+mod bad_input;
 mod first_steps;
 mod harness_works;

@@ -5,6 +5,7 @@ pub mod client;
 pub mod epilogue;
 pub mod fixtures;
 pub mod netns;
+pub mod openapi;
 pub mod postgres;
 pub mod server;
 pub mod wait;
