@@ -6,6 +6,7 @@ mod decide;
 mod follow;
 mod keyring;
 mod migrate;
+mod open;
 mod reader;
 mod rebuild;
 mod sealing;
@@ -17,7 +18,11 @@ pub use bus::{Bus, CommandError, Outcome, Request};
 pub use follow::{Subscription, listen};
 pub use keyring::{Keyring, KeyringError};
 pub use migrate::{EPOCH, FileLock, MigrationError, lock_file, migrate, outdated_views};
+pub use open::{OpenError, Opened, Options, Running, open};
 pub use reader::{ReadError, Reader, StoredEvent};
 pub use rebuild::{RebuildError, rebuild};
 pub use store::{LoadError, Loaded, Store};
 pub use writer::{Follower, Setup, Writer};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! Opening the log: migrations, the master key's check, outdated views, the writer.
+
+use super::bus::Bus;
+use super::follow::listen;
+use super::keyring::Keyring;
+use super::migrate::{EPOCH, MigrationError, migrate, outdated_views};
+use super::reader::Reader;
+use super::rebuild::{RebuildError, rebuild};
+use super::store::Store;
+use super::writer::{Follower, Setup, Writer};
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::secrets::MasterKey;
+use gatekey_projections::{Db, Location, View};
+use std::sync::Arc;
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What the log is opened with.
+pub struct Options {
+    /// The database.
+    pub location: Location,
+    /// Seals people's keys and secrets.
+    pub master: Arc<MasterKey>,
+    /// The time.
+    pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// The views to keep.
+    pub views: Vec<&'static dyn View>,
+}
+
+/// Why the log can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database is not fit.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+    /// The database did not answer.
+    #[error("the database can't be used: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A view could not be brought up to date.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    /// The key is not the one that sealed what is there.
+    #[error(
+        "the master key is not the one this database was made with; set GATEKEY_MASTER_KEY, or put the right master.key into the data directory"
+    )]
+    WrongMasterKey,
+}
+
+/// The database, migrated and checked, before anything is written.
+pub struct Opened {
+    /// For queries.
+    pub db: Db,
+    /// For followers.
+    pub reader: Reader,
+    /// The people's keys.
+    pub keyring: Keyring,
+    /// Wakes followers.
+    pub wake: watch::Sender<i64>,
+    options: Options,
+}
+
+/// The log at work.
+pub struct Running {
+    /// Carries out commands.
+    pub bus: Bus,
+    /// Appends what no aggregate decided.
+    pub writer: Writer,
+    /// Ends when every [`Bus`] and [`Writer`] is dropped and the queue is written.
+    pub writing: JoinHandle<()>,
+    /// Hears of other nodes' commits.
+    pub listening: JoinHandle<()>,
+}
+
+/// Migrates and checks the database. `progress` hears of views that are rebuilt: (done, of).
+pub async fn open(options: Options, progress: impl Fn(i64, i64)) -> Result<Opened, OpenError> {
+    migrate(&options.location).await?;
+    let db = options.location.open().await?;
+    check_master_key(&db, &options.master).await?;
+    let keyring = Keyring::new(db.clone(), options.master.clone(), options.clock.clone());
+    let reader = Reader::new(db.clone(), keyring.clone());
+    let outdated = outdated_views(&db, &options.views).await?;
+    if !outdated.is_empty() {
+        rebuild(&options.location, &reader, &outdated, progress).await?;
+    }
+    let (wake, _) = watch::channel(0);
+    Ok(Opened { db, reader, keyring, wake, options })
+}
+
+async fn check_master_key(db: &Db, master: &MasterKey) -> Result<(), OpenError> {
+    let sql = "INSERT INTO master_key_check (id, value) VALUES (1, $1) ON CONFLICT (id) DO NOTHING";
+    db.execute(sql, &[master.check_value().into()]).await?;
+    let (stored,): (String,) =
+        db.one("SELECT value FROM master_key_check WHERE id = 1", &[]).await?;
+    if bool::from(stored.as_bytes().ct_eq(master.check_value().as_bytes())) {
+        Ok(())
+    } else {
+        Err(OpenError::WrongMasterKey)
+    }
+}
+
+impl Opened {
+    /// Starts the writer and what hangs on it.
+    pub fn start(&self, followers: Vec<Arc<dyn Follower>>) -> Running {
+        let (writer, writing) = Writer::start(Setup {
+            location: self.options.location.clone(),
+            views: self.options.views.clone(),
+            followers,
+            clock: self.options.clock.clone(),
+            epoch: EPOCH,
+            wake: self.wake.clone(),
+        });
+        let store = Store::new(&self.db, self.keyring.clone());
+        let bus =
+            Bus::new(store, writer.clone(), self.keyring.clone(), self.options.entropy.clone());
+        let listening = tokio::spawn(listen(self.db.clone(), self.wake.clone()));
+        Running { bus, writer, writing, listening }
+    }
+}
+
+impl Running {
+    /// Writes what waits, then ends. Gives up after `patience`.
+    pub async fn stop(self, patience: Duration) {
+        self.listening.abort();
+        drop(self.bus);
+        drop(self.writer);
+        if tokio::time::timeout(patience, self.writing).await.is_err() {
+            tracing::warn!("the log writer did not end in time");
+        }
+    }
+}
