@@ -1,5 +1,6 @@
 //! GateKey: an event-sourced control plane for zero-trust OpenVPN.
 
+pub mod access;
 pub mod api;
 pub mod auth;
 pub mod clock;

@@ -37,6 +37,13 @@ impl Cidr {
     }
 }
 
+impl From<IpAddr> for Cidr {
+    /// The network of one address.
+    fn from(ip: IpAddr) -> Self {
+        Self(IpNet::from(canonical_ip(ip)))
+    }
+}
+
 impl FromStr for Cidr {
     type Err = Invalid;
 

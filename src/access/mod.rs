@@ -1,0 +1,12 @@
+//! Who may connect: the access index (what is true now, in memory) and the decision (pure).
+
+mod decision;
+mod index;
+mod state;
+
+pub use decision::{Admitted, Attempt, Denied, Reason, admit, effective_rules};
+pub use index::AccessIndex;
+pub use state::{
+    ApiKeyEntry, Authority, CertificateEntry, GatewayEntry, LoginEntry, NetworkEntry, RuleEntry,
+    SessionEntry, State, UserEntry,
+};

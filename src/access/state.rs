@@ -1,0 +1,634 @@
+//! What the hot path needs to know, folded from events in memory.
+//!
+//! A pure function of the log, like a view: [`State::apply`] is its fold. Verify, client-rules,
+//! all-rules, heartbeat and every request's authentication read it and no database.
+
+use crate::openvpn::{ServerSettings, config_version};
+use chrono::{DateTime, TimeDelta, Utc};
+use gatekey_aggregates::access_rule::{self, Definition};
+use gatekey_aggregates::certificate::{self, Subject};
+use gatekey_aggregates::gateway::{self, Configuration};
+use gatekey_aggregates::login::{self, Method};
+use gatekey_aggregates::session::{self, EndReason};
+use gatekey_aggregates::settings::Values;
+use gatekey_aggregates::user::{self, ApiKey, Profile};
+use gatekey_aggregates::values::{
+    AccessRuleId, ApiKeyId, CertificateId, Cidr, CommonName, GatewayId, GroupName, LoginId,
+    NetworkId, ResourceName, RevocationReason, Role, SecretId, Serial, SessionId, TokenHash,
+    UserId, canonical_ip,
+};
+use gatekey_aggregates::{Event, Recorded, authority, network, settings};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+/// How long an expired certificate is still told from an unknown one.
+const EXPIRED_KEPT: TimeDelta = TimeDelta::days(7);
+/// How long a connection that was lost with its gateway may still come back.
+const LOST_KEPT: TimeDelta = TimeDelta::days(1);
+
+/// A gateway that was not deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayEntry {
+    /// Its settings.
+    pub configuration: Configuration,
+    /// Hash of its agent's token.
+    pub token_hash: TokenHash,
+    /// Where its tls-auth key is kept.
+    pub tls_auth_key: SecretId,
+    /// Users who were granted it by themselves.
+    pub users: HashSet<UserId>,
+    /// Groups whose members were granted it.
+    pub groups: HashSet<GroupName>,
+    /// Networks that can be reached through it.
+    pub networks: HashSet<NetworkId>,
+    /// Whether it is known to be online.
+    pub online: bool,
+    /// The address that its agent reports.
+    pub reported_ip: Option<IpAddr>,
+    /// Its server certificate.
+    pub server_certificate: Option<CertificateId>,
+    /// How often it was asked to provision anew.
+    pub reprovisions: u64,
+    /// Hash of all that shapes its server's configuration.
+    pub config_version: String,
+}
+
+/// A user who was not deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserEntry {
+    /// Names and address, as far as they can still be read.
+    pub profile: Profile,
+    /// What they may do.
+    pub role: Role,
+    /// Not disabled.
+    pub active: bool,
+    /// Their groups.
+    pub groups: BTreeSet<GroupName>,
+    /// Where their password hash is kept, if they have a password.
+    pub password: Option<SecretId>,
+    /// Whether they must change it before anything else.
+    pub must_change_password: bool,
+}
+
+/// A network that was not deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkEntry {
+    /// Its name.
+    pub name: ResourceName,
+    /// Its addresses.
+    pub cidr: Cidr,
+}
+
+/// An access rule that was not deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleEntry {
+    /// What it allows.
+    pub definition: Definition,
+    /// Users it is assigned to.
+    pub users: HashSet<UserId>,
+    /// Groups it is assigned to.
+    pub groups: HashSet<GroupName>,
+}
+
+/// A certificate that has not long expired.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateEntry {
+    /// Its id.
+    pub id: CertificateId,
+    /// Whose it is.
+    pub subject: Subject,
+    /// Its serial.
+    pub serial: Serial,
+    /// From when it is valid.
+    pub not_before: DateTime<Utc>,
+    /// Until when it is valid.
+    pub not_after: DateTime<Utc>,
+    /// When and why it was revoked.
+    pub revoked: Option<(DateTime<Utc>, RevocationReason)>,
+}
+
+impl CertificateEntry {
+    /// The common name, where it is a client's and can still be read.
+    pub fn common_name(&self) -> Option<&CommonName> {
+        match &self.subject {
+            Subject::Client { common_name, .. } => common_name.open(),
+            Subject::Server { .. } => None,
+        }
+    }
+}
+
+/// A VPN connection that is open, or was lost with its gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionEntry {
+    /// Its id.
+    pub id: SessionId,
+    /// Where.
+    pub gateway_id: GatewayId,
+    /// Who.
+    pub user_id: UserId,
+    /// With what.
+    pub certificate_id: CertificateId,
+    /// Its serial.
+    pub serial: Serial,
+    /// The common name, where it can still be read.
+    pub common_name: Option<CommonName>,
+    /// From where.
+    pub client_ip: Option<IpAddr>,
+    /// Its VPN address.
+    pub vpn_ip: Option<IpAddr>,
+    /// Its IPv6 VPN address.
+    pub vpn_ipv6: Option<IpAddr>,
+    /// Since when.
+    pub connected_at: DateTime<Utc>,
+    /// When it was lost; none while it is open.
+    pub lost_at: Option<DateTime<Utc>>,
+    /// Position of its beginning: orders connections by age.
+    pub began: i64,
+}
+
+/// A web login that has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoginEntry {
+    /// Its id.
+    pub id: LoginId,
+    /// Who.
+    pub user_id: UserId,
+    /// How they proved it.
+    pub method: Method,
+    /// When it began.
+    pub began_at: DateTime<Utc>,
+    /// When it ends at the latest.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// An API key that was not revoked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiKeyEntry {
+    /// Whose.
+    pub user_id: UserId,
+    /// What it may do.
+    pub key: ApiKey,
+}
+
+/// The certificate authority.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authority {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// SHA-256 of it.
+    pub fingerprint: String,
+    /// Where its key is kept.
+    pub key: SecretId,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// The last event that was folded in.
+    pub position: i64,
+    /// By id.
+    pub gateways: HashMap<GatewayId, GatewayEntry>,
+    /// By hash of their token.
+    pub gateways_by_token: HashMap<TokenHash, GatewayId>,
+    /// By id.
+    pub users: HashMap<UserId, UserEntry>,
+    /// By id.
+    pub networks: HashMap<NetworkId, NetworkEntry>,
+    /// By id; ordered, so that answers are.
+    pub rules: BTreeMap<AccessRuleId, RuleEntry>,
+    /// By serial.
+    pub certificates: HashMap<Serial, CertificateEntry>,
+    /// Serials by id.
+    pub serials: HashMap<CertificateId, Serial>,
+    /// Serials by the hash of the config's own password.
+    pub serials_by_token: HashMap<TokenHash, Serial>,
+    /// Open connections, and those lost with their gateway, by id.
+    pub sessions: HashMap<SessionId, SessionEntry>,
+    /// The same, by gateway; ordered by age.
+    pub sessions_by_gateway: HashMap<GatewayId, BTreeMap<i64, SessionId>>,
+    /// The same, by gateway and VPN address: the newest.
+    pub sessions_by_address: HashMap<(GatewayId, IpAddr), SessionId>,
+    /// By hash of their token.
+    pub logins: HashMap<TokenHash, LoginEntry>,
+    /// Their hashes by id.
+    pub login_tokens: HashMap<LoginId, TokenHash>,
+    /// By hash.
+    pub api_keys: HashMap<TokenHash, ApiKeyEntry>,
+    /// Their hashes by id.
+    pub api_key_hashes: HashMap<ApiKeyId, TokenHash>,
+    /// What admins have set.
+    pub settings: Values,
+    /// None before the first start.
+    pub authority: Option<Authority>,
+}
+
+impl State {
+    /// Folds the next event in. An event that is in already is passed over.
+    pub fn apply(&mut self, recorded: &Recorded) {
+        if recorded.position <= self.position {
+            return;
+        }
+        self.position = recorded.position;
+        match &recorded.event {
+            Event::Gateway(event) => self.apply_gateway(&recorded.aggregate_id, event),
+            Event::User(event) => self.apply_user(&recorded.aggregate_id, event),
+            Event::Network(event) => self.apply_network(&recorded.aggregate_id, event),
+            Event::AccessRule(event) => self.apply_rule(&recorded.aggregate_id, event),
+            Event::Certificate(event) => self.apply_certificate(recorded, event),
+            Event::Session(event) => self.apply_session(recorded, event),
+            Event::Login(event) => self.apply_login(recorded, event),
+            Event::Authority(authority::Event::Created(issuer)) => {
+                self.authority = Some(Authority {
+                    certificate: issuer.certificate.clone(),
+                    fingerprint: issuer.fingerprint.clone(),
+                    key: issuer.key.clone(),
+                });
+                let all: Vec<GatewayId> = self.gateways.keys().cloned().collect();
+                for id in &all {
+                    self.refresh_config_version(id);
+                }
+            }
+            Event::Settings(settings::Event::Changed { values }) => self.settings = *values,
+            Event::Attempt(_) => {}
+        }
+    }
+
+    fn apply_gateway(&mut self, id: &str, event: &gateway::Event) {
+        let Ok(id) = id.parse::<GatewayId>() else { return };
+        if let gateway::Event::Registered { configuration, token_hash, tls_auth_key } = event {
+            self.insert_gateway(
+                id,
+                GatewayEntry {
+                    configuration: configuration.clone(),
+                    token_hash: token_hash.clone(),
+                    tls_auth_key: tls_auth_key.clone(),
+                    users: HashSet::new(),
+                    groups: HashSet::new(),
+                    networks: HashSet::new(),
+                    online: false,
+                    reported_ip: None,
+                    server_certificate: None,
+                    reprovisions: 0,
+                    config_version: String::new(),
+                },
+            );
+            return;
+        }
+        let Some(entry) = self.gateways.get_mut(&id) else { return };
+        match event {
+            gateway::Event::Registered { .. } => {}
+            gateway::Event::Updated { configuration } => {
+                entry.configuration = configuration.clone();
+            }
+            gateway::Event::UserGranted { user_id } => {
+                entry.users.insert(user_id.clone());
+            }
+            gateway::Event::UserRevoked { user_id } => {
+                entry.users.remove(user_id);
+            }
+            gateway::Event::GroupGranted { group } => {
+                entry.groups.insert(group.clone());
+            }
+            gateway::Event::GroupRevoked { group } => {
+                entry.groups.remove(group);
+            }
+            gateway::Event::NetworkAttached { network_id } => {
+                entry.networks.insert(network_id.clone());
+            }
+            gateway::Event::NetworkDetached { network_id } => {
+                entry.networks.remove(network_id);
+            }
+            gateway::Event::TokenRotated { token_hash } => {
+                let old = std::mem::replace(&mut entry.token_hash, token_hash.clone());
+                self.gateways_by_token.remove(&old);
+                self.gateways_by_token.insert(token_hash.clone(), id.clone());
+            }
+            gateway::Event::ReprovisionRequested {} => entry.reprovisions += 1,
+            gateway::Event::ServerCertificateInstalled { certificate_id } => {
+                entry.server_certificate = Some(certificate_id.clone());
+            }
+            gateway::Event::CameOnline {} => entry.online = true,
+            gateway::Event::WentOffline {} => entry.online = false,
+            gateway::Event::AddressChanged { public_ip } => entry.reported_ip = Some(*public_ip),
+            gateway::Event::Deleted {} => {
+                if let Some(entry) = self.gateways.remove(&id) {
+                    self.gateways_by_token.remove(&entry.token_hash);
+                }
+            }
+        }
+        self.refresh_config_version(&id);
+    }
+
+    /// Adds a gateway as it is, with what follows from it.
+    pub fn insert_gateway(&mut self, id: GatewayId, entry: GatewayEntry) {
+        self.gateways_by_token.insert(entry.token_hash.clone(), id.clone());
+        self.gateways.insert(id.clone(), entry);
+        self.refresh_config_version(&id);
+    }
+
+    /// Works out anew what an agent must have to be up to date.
+    pub fn refresh_config_version(&mut self, id: &GatewayId) {
+        let Some(entry) = self.gateways.get(id) else { return };
+        let serial = entry.server_certificate.as_ref().and_then(|it| self.serials.get(it));
+        let configuration = &entry.configuration;
+        let version = config_version(&ServerSettings {
+            gateway_id: id,
+            port: configuration.port,
+            transport: configuration.protocol,
+            vpn_subnet: configuration.vpn_subnet,
+            crypto_profile: configuration.crypto_profile,
+            tls_auth: configuration.tls_auth.then_some(&entry.tls_auth_key),
+            ca_fingerprint: self.authority.as_ref().map_or("", |it| &it.fingerprint),
+            server_serial: serial,
+            reprovisions: entry.reprovisions,
+        });
+        if let Some(entry) = self.gateways.get_mut(id) {
+            entry.config_version = version;
+        }
+    }
+
+    fn apply_user(&mut self, id: &str, event: &user::Event) {
+        let Ok(id) = id.parse::<UserId>() else { return };
+        if let user::Event::Created { profile, role, groups, password, must_change_password } =
+            event
+        {
+            self.users.insert(
+                id,
+                UserEntry {
+                    profile: profile.clone(),
+                    role: *role,
+                    active: true,
+                    groups: groups.clone(),
+                    password: password.clone(),
+                    must_change_password: *must_change_password,
+                },
+            );
+            return;
+        }
+        let Some(entry) = self.users.get_mut(&id) else { return };
+        match event {
+            user::Event::Created { .. } => {}
+            user::Event::Updated { profile } => entry.profile = profile.clone(),
+            user::Event::RoleChanged { role } => {
+                entry.role = *role;
+                self.end_logins(&id);
+            }
+            user::Event::GroupsChanged { groups } => entry.groups.clone_from(groups),
+            user::Event::PasswordChanged { password, must_change_password } => {
+                entry.password = Some(password.clone());
+                entry.must_change_password = *must_change_password;
+                self.end_logins(&id);
+            }
+            user::Event::Disabled {} => {
+                entry.active = false;
+                self.end_logins(&id);
+            }
+            user::Event::Enabled {} => entry.active = true,
+            user::Event::ApiKeyCreated { api_key } => {
+                self.insert_api_key(ApiKeyEntry { user_id: id, key: api_key.clone() });
+            }
+            user::Event::ApiKeyRevoked { id } => {
+                if let Some(hash) = self.api_key_hashes.remove(id) {
+                    self.api_keys.remove(&hash);
+                }
+            }
+            user::Event::Deleted {} => {
+                self.users.remove(&id);
+                self.end_logins(&id);
+                self.api_keys.retain(|_, it| it.user_id != id);
+                let live: HashSet<ApiKeyId> =
+                    self.api_keys.values().map(|it| it.key.id.clone()).collect();
+                self.api_key_hashes.retain(|id, _| live.contains(id));
+                for gateway in self.gateways.values_mut() {
+                    gateway.users.remove(&id);
+                }
+                for rule in self.rules.values_mut() {
+                    rule.users.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Adds an API key as it is.
+    pub fn insert_api_key(&mut self, entry: ApiKeyEntry) {
+        self.api_key_hashes.insert(entry.key.id.clone(), entry.key.key_hash.clone());
+        self.api_keys.insert(entry.key.key_hash.clone(), entry);
+    }
+
+    /// A person's logins are over the moment their password, role or standing changes; the events
+    /// that say so come after.
+    fn end_logins(&mut self, user_id: &UserId) {
+        self.logins.retain(|_, it| it.user_id != *user_id);
+        let logins = &self.logins;
+        self.login_tokens.retain(|_, hash| logins.contains_key(hash));
+    }
+
+    fn apply_network(&mut self, id: &str, event: &network::Event) {
+        let Ok(id) = id.parse::<NetworkId>() else { return };
+        match event {
+            network::Event::Created { definition } | network::Event::Updated { definition } => {
+                let entry = NetworkEntry { name: definition.name.clone(), cidr: definition.cidr };
+                self.networks.insert(id, entry);
+            }
+            network::Event::Deleted {} => {
+                self.networks.remove(&id);
+                for gateway in self.gateways.values_mut() {
+                    gateway.networks.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn apply_rule(&mut self, id: &str, event: &access_rule::Event) {
+        let Ok(id) = id.parse::<AccessRuleId>() else { return };
+        match event {
+            access_rule::Event::Created { definition } => {
+                let definition = definition.clone();
+                let entry = RuleEntry { definition, users: HashSet::new(), groups: HashSet::new() };
+                self.rules.insert(id, entry);
+            }
+            access_rule::Event::Deleted {} => {
+                self.rules.remove(&id);
+            }
+            other => {
+                let Some(entry) = self.rules.get_mut(&id) else { return };
+                match other {
+                    access_rule::Event::Updated { definition } => {
+                        entry.definition = definition.clone();
+                    }
+                    access_rule::Event::UserAssigned { user_id } => {
+                        entry.users.insert(user_id.clone());
+                    }
+                    access_rule::Event::UserUnassigned { user_id } => {
+                        entry.users.remove(user_id);
+                    }
+                    access_rule::Event::GroupAssigned { group } => {
+                        entry.groups.insert(group.clone());
+                    }
+                    access_rule::Event::GroupUnassigned { group } => {
+                        entry.groups.remove(group);
+                    }
+                    access_rule::Event::Created { .. } | access_rule::Event::Deleted {} => {}
+                }
+            }
+        }
+    }
+
+    fn apply_certificate(&mut self, recorded: &Recorded, event: &certificate::Event) {
+        let Ok(id) = recorded.aggregate_id.parse::<CertificateId>() else { return };
+        match event {
+            certificate::Event::Issued(issuance) => self.insert_certificate(CertificateEntry {
+                id,
+                subject: issuance.subject.clone(),
+                serial: issuance.serial.clone(),
+                not_before: issuance.not_before,
+                not_after: issuance.not_after,
+                revoked: None,
+            }),
+            certificate::Event::Revoked { reason } => {
+                let entry = self.serials.get(&id).and_then(|it| self.certificates.get_mut(it));
+                if let Some(entry) = entry {
+                    entry.revoked = Some((recorded.recorded_at, *reason));
+                }
+            }
+        }
+    }
+
+    /// Adds a certificate as it is.
+    pub fn insert_certificate(&mut self, entry: CertificateEntry) {
+        if let Subject::Client { token_hash, .. } = &entry.subject {
+            self.serials_by_token.insert(token_hash.clone(), entry.serial.clone());
+        }
+        self.serials.insert(entry.id.clone(), entry.serial.clone());
+        self.certificates.insert(entry.serial.clone(), entry);
+    }
+
+    fn apply_session(&mut self, recorded: &Recorded, event: &session::Event) {
+        let Ok(id) = recorded.aggregate_id.parse::<SessionId>() else { return };
+        match event {
+            session::Event::Began(beginning) => {
+                let ip = |ip: Option<IpAddr>| ip.map(canonical_ip);
+                self.insert_session(SessionEntry {
+                    id,
+                    gateway_id: beginning.gateway_id.clone(),
+                    user_id: beginning.user_id.clone(),
+                    certificate_id: beginning.certificate_id.clone(),
+                    serial: beginning.serial.clone(),
+                    common_name: beginning.common_name.open().cloned(),
+                    client_ip: ip(beginning.client_ip.as_ref().and_then(|it| it.open()).copied()),
+                    vpn_ip: ip(beginning.vpn_ip),
+                    vpn_ipv6: ip(beginning.vpn_ipv6),
+                    connected_at: beginning.connected_at,
+                    lost_at: None,
+                    began: recorded.position,
+                });
+            }
+            session::Event::Ended { reason: EndReason::GatewayLost, disconnected_at, .. } => {
+                if let Some(entry) = self.sessions.get_mut(&id) {
+                    entry.lost_at = Some(*disconnected_at);
+                }
+            }
+            session::Event::Ended { .. } => self.remove_session(&id),
+            session::Event::Resumed { .. } => {
+                if let Some(entry) = self.sessions.get_mut(&id) {
+                    entry.lost_at = None;
+                }
+            }
+            session::Event::CountersReported { .. } => {}
+        }
+    }
+
+    /// Adds a connection as it is.
+    pub fn insert_session(&mut self, entry: SessionEntry) {
+        for ip in [entry.vpn_ip, entry.vpn_ipv6].into_iter().flatten() {
+            self.sessions_by_address.insert((entry.gateway_id.clone(), ip), entry.id.clone());
+        }
+        self.sessions_by_gateway
+            .entry(entry.gateway_id.clone())
+            .or_default()
+            .insert(entry.began, entry.id.clone());
+        self.sessions.insert(entry.id.clone(), entry);
+    }
+
+    fn remove_session(&mut self, id: &SessionId) {
+        let Some(entry) = self.sessions.remove(id) else { return };
+        for ip in [entry.vpn_ip, entry.vpn_ipv6].into_iter().flatten() {
+            let address = (entry.gateway_id.clone(), ip);
+            // A newer connection may have it by now.
+            if self.sessions_by_address.get(&address) == Some(id) {
+                self.sessions_by_address.remove(&address);
+            }
+        }
+        if let Some(of_gateway) = self.sessions_by_gateway.get_mut(&entry.gateway_id) {
+            of_gateway.remove(&entry.began);
+            if of_gateway.is_empty() {
+                self.sessions_by_gateway.remove(&entry.gateway_id);
+            }
+        }
+    }
+
+    fn apply_login(&mut self, recorded: &Recorded, event: &login::Event) {
+        let Ok(id) = recorded.aggregate_id.parse::<LoginId>() else { return };
+        match event {
+            login::Event::Began(beginning) => self.insert_login(
+                beginning.token_hash.clone(),
+                LoginEntry {
+                    id,
+                    user_id: beginning.user_id.clone(),
+                    method: beginning.method,
+                    began_at: recorded.recorded_at,
+                    expires_at: beginning.expires_at,
+                },
+            ),
+            login::Event::Ended { .. } => {
+                if let Some(hash) = self.login_tokens.remove(&id) {
+                    self.logins.remove(&hash);
+                }
+            }
+        }
+    }
+
+    /// Adds a login as it is.
+    pub fn insert_login(&mut self, token_hash: TokenHash, entry: LoginEntry) {
+        self.login_tokens.insert(entry.id.clone(), token_hash.clone());
+        self.logins.insert(token_hash, entry);
+    }
+
+    /// Forgets what time has made irrelevant, so that memory follows what is in use.
+    pub fn prune(&mut self, now: DateTime<Utc>) {
+        let expired = now - EXPIRED_KEPT;
+        self.certificates.retain(|_, it| it.not_after > expired);
+        let certificates = &self.certificates;
+        self.serials.retain(|_, serial| certificates.contains_key(serial));
+        self.serials_by_token.retain(|_, serial| certificates.contains_key(serial));
+        self.logins.retain(|_, it| it.expires_at > now);
+        let logins = &self.logins;
+        self.login_tokens.retain(|_, hash| logins.contains_key(hash));
+        let lost: Vec<SessionId> = self
+            .sessions
+            .values()
+            .filter(|it| it.lost_at.is_some_and(|at| at < now - LOST_KEPT))
+            .map(|it| it.id.clone())
+            .collect();
+        for id in &lost {
+            self.remove_session(id);
+        }
+    }
+
+    /// A gateway's connections, the newest first.
+    pub fn sessions_of<'a>(
+        &'a self,
+        gateway_id: &GatewayId,
+    ) -> impl Iterator<Item = &'a SessionEntry> {
+        self.sessions_by_gateway
+            .get(gateway_id)
+            .into_iter()
+            .flat_map(|it| it.values().rev())
+            .filter_map(|id| self.sessions.get(id))
+    }
+
+    /// The certificate with this id.
+    pub fn certificate(&self, id: &CertificateId) -> Option<&CertificateEntry> {
+        self.serials.get(id).and_then(|serial| self.certificates.get(serial))
+    }
+}
