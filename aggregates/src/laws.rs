@@ -94,7 +94,7 @@ macro_rules! laws {
             }
         })+
 
-        /// Each aggregate's type, and its source up to the tests.
+        /// Each aggregate's type and its source.
         const SOURCES: &[(&str, &str)] =
             &[$((stringify!($module), include_str!(concat!(stringify!($module), ".rs")))),+];
     };
