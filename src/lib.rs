@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod api;
+pub mod attempts;
 pub mod auth;
 pub mod clock;
 pub mod entropy;
@@ -9,3 +10,4 @@ pub mod event_log;
 pub mod openvpn;
 pub mod pki;
 pub mod secrets;
+pub mod telemetry;

@@ -87,7 +87,8 @@ CREATE TABLE crl (
 -- Telemetry: what is true now and was never an event.
 CREATE TABLE gateway_telemetry (
     gateway_id      text PRIMARY KEY,
-    last_heartbeat  bigint NOT NULL,
+    last_heard      bigint NOT NULL,
+    last_heartbeat  bigint,
     active_clients  bigint,
     openvpn_running boolean,
     config_version  text

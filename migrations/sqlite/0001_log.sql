@@ -86,7 +86,8 @@ CREATE TABLE crl (
 -- Telemetry: what is true now and was never an event.
 CREATE TABLE gateway_telemetry (
     gateway_id      text PRIMARY KEY,
-    last_heartbeat  integer NOT NULL,
+    last_heard      integer NOT NULL,
+    last_heartbeat  integer,
     active_clients  integer,
     openvpn_running integer,
     config_version  text

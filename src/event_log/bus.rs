@@ -107,14 +107,20 @@ impl From<KeyringError> for CommandError {
 impl Request {
     /// Asks `command` of the aggregate `id`.
     pub fn new<A: Root>(id: impl ToString, command: A::Command, metadata: Metadata) -> Self {
-        let step = Step::<A> { id: id.to_string(), command, fresh: false, if_revision: None };
+        let step = Step::<A>::new(id.to_string(), command);
         Self { steps: vec![Box::new(step)], metadata, secrets: Vec::new(), forgotten: Vec::new() }
     }
 
     /// The first aggregate's id was made just now: it has no events to load.
-    pub fn fresh(mut self) -> Self {
+    pub fn fresh(self) -> Self {
+        self.at_version(0)
+    }
+
+    /// The first aggregate has this many events and decides nothing on them: they need no loading.
+    /// If it has another number, it is loaded after all.
+    pub fn at_version(mut self, version: i64) -> Self {
         if let Some(step) = self.steps.first_mut() {
-            step.assume_fresh();
+            step.assume_version(version);
         }
         self
     }
@@ -129,7 +135,7 @@ impl Request {
 
     /// Also asks `command` of another aggregate, in the same transaction.
     pub fn also<A: Root>(mut self, id: impl ToString, command: A::Command) -> Self {
-        let step = Step::<A> { id: id.to_string(), command, fresh: false, if_revision: None };
+        let step = Step::<A>::new(id.to_string(), command);
         self.steps.push(Box::new(step));
         self
     }
@@ -201,8 +207,8 @@ impl Inner {
             match self.writer.append(append).await {
                 Ok(appended) => return Ok((decided, Some(appended))),
                 Err(AppendError::Stale { .. }) => {
-                    // What was thought to be new is not.
-                    request.steps.iter_mut().for_each(|step| step.assume_known());
+                    // What was taken for granted is not so.
+                    request.steps.iter_mut().for_each(|step| step.assume_nothing());
                     self.back_off(attempt).await;
                 }
                 Err(AppendError::Unavailable(why)) => return Err(CommandError::Unavailable(why)),
@@ -285,8 +291,8 @@ impl Inner {
 #[async_trait::async_trait]
 trait Decide: Send + Sync {
     async fn decide(&self, store: &Store) -> Result<Decided, CommandError>;
-    fn assume_fresh(&mut self);
-    fn assume_known(&mut self);
+    fn assume_version(&mut self, version: i64);
+    fn assume_nothing(&mut self);
     fn demand_revision(&mut self, revision: Option<i64>);
 }
 
@@ -312,15 +318,23 @@ struct DecidedEvent {
 struct Step<A: Root> {
     id: String,
     command: A::Command,
-    fresh: bool,
+    assumed_version: Option<i64>,
     if_revision: Option<i64>,
+}
+
+impl<A: Root> Step<A> {
+    fn new(id: String, command: A::Command) -> Self {
+        Self { id, command, assumed_version: None, if_revision: None }
+    }
 }
 
 #[async_trait::async_trait]
 impl<A: Root> Decide for Step<A> {
     async fn decide(&self, store: &Store) -> Result<Decided, CommandError> {
-        let before: Loaded<A> =
-            if self.fresh { Loaded::empty() } else { store.load(&self.id).await? };
+        let before: Loaded<A> = match self.assumed_version {
+            Some(version) => Loaded { version, ..Loaded::empty() },
+            None => store.load(&self.id).await?,
+        };
         if self.if_revision.is_some_and(|it| it != before.revision) {
             return Err(CommandError::ChangedMeanwhile);
         }
@@ -350,12 +364,12 @@ impl<A: Root> Decide for Step<A> {
         })
     }
 
-    fn assume_fresh(&mut self) {
-        self.fresh = true;
+    fn assume_version(&mut self, version: i64) {
+        self.assumed_version = Some(version);
     }
 
-    fn assume_known(&mut self) {
-        self.fresh = false;
+    fn assume_nothing(&mut self) {
+        self.assumed_version = None;
     }
 
     fn demand_revision(&mut self, revision: Option<i64>) {

@@ -9,8 +9,10 @@ mod master_key;
 mod person_key;
 mod seal;
 mod secret;
+mod vault;
 
 pub use master_key::{MasterKey, MasterKeyError};
 pub use person_key::PersonKey;
 pub use seal::{SealError, Sealer};
 pub use secret::Secret;
+pub use vault::{Vault, VaultError};

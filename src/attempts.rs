@@ -1,0 +1,146 @@
+//! Those who failed: wrong passwords, refused verifies, forbidden requests.
+//!
+//! They belong to no aggregate, so they go to a stream of their own, one per node and UTC day. The
+//! first of a kind is written at once; its repeats are counted, and written once a minute as one
+//! event with a count. So the log tells of every attack and can't be flooded by one.
+
+use crate::clock::Clock;
+use crate::event_log::{Bus, Request};
+use gatekey_aggregates::Metadata;
+use gatekey_aggregates::attempt::{Attempt, Command, Denial, Event};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Refusals that may wait to be written.
+const QUEUE: usize = 1024;
+/// Kinds of refusal that are told apart at once; more are counted together by reason.
+const MAX_KINDS: usize = 10_000;
+/// How often repeats are written.
+const FLUSH: Duration = Duration::from_mins(1);
+
+/// Takes refusals down. Cheap to clone, never blocks.
+#[derive(Clone)]
+pub struct Attempts {
+    queue: mpsc::Sender<Report>,
+    dropped: Arc<AtomicU64>,
+}
+
+struct Report {
+    event: fn(Denial) -> Event,
+    denial: Denial,
+    metadata: Metadata,
+}
+
+/// A kind of refusal that was written within the last minute.
+struct Seen {
+    report: Report,
+    repeats: u32,
+}
+
+impl Attempts {
+    /// Starts the recorder of this node.
+    pub fn start(bus: Bus, clock: Clock, node: String) -> (Self, JoinHandle<()>) {
+        let (queue, reports) = mpsc::channel(QUEUE);
+        let recorder =
+            Recorder { bus, clock, node, stream: String::new(), version: 0, seen: HashMap::new() };
+        let task = tokio::spawn(recorder.run(reports));
+        (Self { queue, dropped: Arc::default() }, task)
+    }
+
+    /// Takes a refusal down; `event` is its kind, such as `Event::VerifyDenied`.
+    pub fn record(&self, event: fn(Denial) -> Event, denial: Denial, metadata: Metadata) {
+        if self.queue.try_send(Report { event, denial, metadata }).is_err() {
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            metrics::counter!("gatekey_attempts_dropped_total").increment(1);
+            if dropped.is_power_of_two() {
+                tracing::warn!(dropped, "refusals come faster than they can be written");
+            }
+        }
+    }
+}
+
+struct Recorder {
+    bus: Bus,
+    clock: Clock,
+    node: String,
+    stream: String,
+    version: i64,
+    seen: HashMap<(&'static str, String), Seen>,
+}
+
+impl Recorder {
+    async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
+        let mut minute = interval(FLUSH);
+        minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                report = reports.recv() => match report {
+                    Some(report) => self.take(report).await,
+                    None => break,
+                },
+                _ = minute.tick() => self.flush().await,
+            }
+        }
+        self.flush().await;
+    }
+
+    async fn take(&mut self, mut report: Report) {
+        if self.seen.len() >= MAX_KINDS {
+            report.denial = Denial::new(&report.denial.reason);
+        }
+        match self.seen.entry(key(&report)) {
+            Entry::Occupied(mut seen) => {
+                let seen = seen.get_mut();
+                seen.repeats = seen.repeats.saturating_add(1);
+                seen.report = report;
+            }
+            Entry::Vacant(vacant) => {
+                let first = Report {
+                    denial: report.denial.clone(),
+                    metadata: report.metadata.clone(),
+                    ..report
+                };
+                vacant.insert(Seen { report, repeats: 0 });
+                self.write(first, 1).await;
+            }
+        }
+    }
+
+    /// Writes what was repeated and forgets what was not.
+    async fn flush(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        for (_, it) in seen {
+            if it.repeats > 0 {
+                self.write(it.report, it.repeats).await;
+            }
+        }
+    }
+
+    async fn write(&mut self, report: Report, count: u32) {
+        let stream = format!("{}/{}", self.node, self.clock.now().date_naive());
+        if self.stream != stream {
+            self.stream = stream;
+            self.version = 0;
+        }
+        let event = (report.event)(Denial { count, ..report.denial });
+        let request =
+            Request::new::<Attempt>(&self.stream, Command::Record(event), report.metadata)
+                .at_version(self.version);
+        match self.bus.execute::<Attempt>(request).await {
+            Ok(outcome) => self.version = outcome.version,
+            Err(error) => tracing::warn!(%error, "a refusal could not be written"),
+        }
+    }
+}
+
+fn key(report: &Report) -> (&'static str, String) {
+    use gatekey_aggregates::Fact;
+    let code = (report.event)(Denial::new("")).code();
+    (code, serde_json::to_string(&report.denial).unwrap_or_default())
+}
