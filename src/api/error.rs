@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use utoipa::ToSchema;
 
 use super::request_id;
+pub use crate::fields::FieldError;
 
 /// Why a request was not carried out, as the caller is told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,17 +23,6 @@ pub struct ApiError {
     pub details: Vec<FieldError>,
     /// After how many seconds another try makes sense (429 and 503).
     pub retry_after: Option<u32>,
-}
-
-/// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
-    /// The field, such as `port` or `rules[2].value`.
-    #[schema(example = "port")]
-    pub field: String,
-    /// What it must be.
-    #[schema(example = "must be a whole number from 1 to 65535")]
-    pub message: String,
 }
 
 /// The body of an error answer.

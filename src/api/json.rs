@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::ApiError;
-use super::fields::{self, Reading};
+use crate::fields::{self, Reading};
 
 /// Largest body of any request.
 pub const MAX_BODY: usize = 1 << 20;
@@ -91,10 +91,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], reading: Reading) -> Result<T, ApiEr
         if let Err(malformed) = serde_json::from_slice::<IgnoredAny>(bytes) {
             return not_json(bytes, &malformed);
         }
-        fields::refuse(match error {
+        ApiError::invalid_fields(vec![match error {
             Ok(unknown) => unknown,
             Err((path, error)) => fields::describe(&path, &fields::without_place(&error), reading),
-        })
+        }])
     })?;
     deserializer.end().map_err(|error| not_json(bytes, &error))?;
     // serde's derive also reads a struct from a list; no request of ours is one.
@@ -120,7 +120,8 @@ fn refuse_nul(bytes: &[u8]) -> Result<(), ApiError> {
         return Ok(());
     }
     let value = serde_json::from_slice(bytes).map_err(|error| not_json(bytes, &error))?;
-    fields::find_nul(&value, "").map_or(Ok(()), |field| Err(fields::refuse_nul(field)))
+    fields::find_nul(&value, "")
+        .map_or(Ok(()), |field| Err(ApiError::invalid_field(field, fields::NUL)))
 }
 
 #[cfg(test)]

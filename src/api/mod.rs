@@ -6,7 +6,6 @@
 pub mod envelope;
 pub mod error;
 pub mod etag;
-mod fields;
 pub mod json;
 pub mod page;
 pub mod path;

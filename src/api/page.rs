@@ -12,7 +12,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::ApiError;
-use super::fields::{self, Reading};
+use crate::fields::{self, Reading};
 
 /// `per_page` when none is asked for.
 pub const DEFAULT_PER_PAGE: u32 = 20;
@@ -144,7 +144,7 @@ fn pairs(parts: &Parts) -> Result<Pairs<'_>, ApiError> {
             return Err(ApiError::invalid_field(key, "is given twice"));
         }
         if value.contains('\0') {
-            return Err(fields::refuse_nul(key));
+            return Err(ApiError::invalid_field(key, fields::NUL));
         }
         pairs.push((key, value));
         if pairs.len() > 64 {
@@ -159,10 +159,10 @@ fn typed<T: DeserializeOwned>(pairs: &Pairs<'_>) -> Result<T, ApiError> {
     let deserializer =
         serde_urlencoded::Deserializer::new(form_urlencoded::parse(encoded.as_bytes()));
     fields::read(deserializer, Reading::Strict).map_err(|error| {
-        fields::refuse(match error {
+        ApiError::invalid_fields(vec![match error {
             Ok(unknown) => unknown,
             Err((path, error)) => fields::describe(&path, &error.to_string(), Reading::Strict),
-        })
+        }])
     })
 }
 

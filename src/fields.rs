@@ -1,18 +1,28 @@
 //! Turns serde's words into words for people: which field is wrong, and what it must be.
 
 use serde::Deserializer;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_ignored::Path as Ignored;
-use std::fmt::Display;
-
-use super::{ApiError, FieldError};
+use utoipa::ToSchema;
 
 /// What the whole is called when the fault lies in no field of it.
-pub(super) const BODY: &str = "body";
+pub(crate) const BODY: &str = "body";
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The field, such as `port` or `rules[2].value`.
+    #[schema(example = "port")]
+    pub field: String,
+    /// What it must be.
+    #[schema(example = "must be a whole number from 1 to 65535")]
+    pub message: String,
+}
 
 /// How strictly a request is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(crate) enum Reading {
     /// Unknown fields are refused, and a refusal may use a value type's own words.
     Strict,
     /// Unknown fields are ignored, and a refusal never holds anything that was sent.
@@ -21,7 +31,7 @@ pub(super) enum Reading {
 
 /// Reads a `T`. The error says where, and what serde says (without serde_json's line and column,
 /// which [`without_place`] takes away).
-pub(super) fn read<'de, T, D>(
+pub(crate) fn read<'de, T, D>(
     deserializer: D,
     reading: Reading,
 ) -> Result<T, Result<FieldError, (String, D::Error)>>
@@ -50,10 +60,13 @@ where
     }
 }
 
+/// Said of text with a NUL.
+pub(crate) const NUL: &str = "must not hold NUL characters";
+
 const UNKNOWN: &str = "is not a field that is known here";
 
 /// What is said of a field, from the path and the words of serde.
-pub(super) fn describe(path: &str, message: &str, reading: Reading) -> FieldError {
+pub(crate) fn describe(path: &str, message: &str, reading: Reading) -> FieldError {
     let path = if path == "." { "" } else { path };
     let within = |field: &str, message: &str| FieldError {
         // Some deserialisers have the field in the path already.
@@ -78,13 +91,8 @@ pub(super) fn describe(path: &str, message: &str, reading: Reading) -> FieldErro
     FieldError { field: field.to_owned(), message: expectation(message, reading) }
 }
 
-/// An answer for a field error.
-pub(super) fn refuse(error: FieldError) -> ApiError {
-    ApiError::invalid_fields(vec![error])
-}
-
 /// Takes away the ` at line 1 column 7` that serde_json puts behind its messages.
-pub(super) fn without_place(error: &serde_json::Error) -> String {
+pub(crate) fn without_place(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     message.strip_suffix(&place).unwrap_or(&message).to_owned()
@@ -126,6 +134,9 @@ fn expectation(message: &str, reading: Reading) -> String {
 /// Words of the parsers of other crates.
 fn known_words(message: &str) -> Option<&'static str> {
     Some(match message {
+        "invalid socket address syntax" => {
+            "must be an address and a port, such as `127.0.0.1:8080`"
+        }
         "invalid IP address syntax" => "must be an IP address",
         "invalid IPv4 address syntax" => "must be an IPv4 address",
         "invalid IPv6 address syntax" => "must be an IPv6 address",
@@ -174,7 +185,7 @@ fn shape(expected: &str) -> String {
 }
 
 /// The first string or key that holds a NUL, which no database takes as text.
-pub(super) fn find_nul(value: &serde_json::Value, at: &str) -> Option<String> {
+pub(crate) fn find_nul(value: &serde_json::Value, at: &str) -> Option<String> {
     use serde_json::Value;
     match value {
         Value::String(text) => text.contains('\0').then(|| at.to_owned()),
@@ -188,9 +199,4 @@ pub(super) fn find_nul(value: &serde_json::Value, at: &str) -> Option<String> {
         }),
         _ => None,
     }
-}
-
-/// A refusal of text that holds a NUL.
-pub(super) fn refuse_nul(field: impl Display) -> ApiError {
-    ApiError::invalid_field(field.to_string(), "must not hold NUL characters")
 }
