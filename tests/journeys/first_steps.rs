@@ -1,11 +1,10 @@
 //! The README's five-minute walk: from the first login to the revocation list, and the history of it all.
 
-use crate::harness::fixtures::{block, hex_serial, id};
+use crate::harness::fixtures::{block, id, serials_in_crl};
 use crate::harness::server::ADMIN_PASSWORD;
 use crate::harness::wait::eventually;
 use serde_json::{Value, json};
 use std::time::Duration;
-use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 both! {
     async fn from_login_to_crl(world: World) {
@@ -100,7 +99,7 @@ both! {
         assert_eq!(checked["reason"], "key_compromise");
         let listed = eventually("the CRL has the serial", Duration::from_secs(5), || async {
             let crl = world.anyone().get("/pki/crl").await;
-            let listed = serials_in(&crl.has_status(200).body);
+            let listed = serials_in_crl(&crl.has_status(200).body);
             listed.contains(&config.serial).then_some(listed)
         }).await;
         assert_eq!(listed, vec![config.serial.clone()]);
@@ -129,10 +128,4 @@ both! {
             assert!(found.is_some(), "{event} by {actor} in {history:#?}");
         }
     }
-}
-
-/// The serials in a CRL, as OpenVPN writes them.
-fn serials_in(der: &[u8]) -> Vec<String> {
-    let (_, crl) = CertificateRevocationList::from_der(der).expect("a CRL in DER");
-    crl.iter_revoked_certificates().map(|entry| hex_serial(entry.raw_serial())).collect()
 }

@@ -7,3 +7,4 @@ mod harness;
 mod bad_input;
 mod first_steps;
 mod harness_works;
+mod tunnel;

@@ -2,6 +2,7 @@
 
 use super::client::Api;
 use serde_json::{Value, json};
+use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 /// What members of a test are given for a password.
 pub const PASSWORD: &str = "a quiet pond at dusk";
@@ -133,8 +134,15 @@ fn serial_in(profile: &str) -> String {
     hex_serial(certificate.raw_serial())
 }
 
+/// The serials in a CRL (DER), as OpenVPN writes them.
+#[track_caller]
+pub fn serials_in_crl(der: &[u8]) -> Vec<String> {
+    let (_, crl) = CertificateRevocationList::from_der(der).expect("a CRL in DER");
+    crl.iter_revoked_certificates().map(|entry| hex_serial(entry.raw_serial())).collect()
+}
+
 /// A serial's DER bytes as OpenVPN writes them: without the sign byte.
-pub fn hex_serial(bytes: &[u8]) -> String {
+fn hex_serial(bytes: &[u8]) -> String {
     let bytes = match bytes {
         [0, rest @ ..] if !rest.is_empty() => rest,
         bytes => bytes,

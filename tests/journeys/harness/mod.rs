@@ -6,6 +6,7 @@ pub mod epilogue;
 pub mod fixtures;
 pub mod netns;
 pub mod openapi;
+pub mod openvpn;
 pub mod postgres;
 pub mod server;
 pub mod wait;
