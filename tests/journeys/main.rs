@@ -7,4 +7,5 @@ mod harness;
 mod bad_input;
 mod first_steps;
 mod harness_works;
+mod readme;
 mod tunnel;
