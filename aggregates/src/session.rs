@@ -21,6 +21,8 @@ pub enum EndReason {
     GatewayDeleted,
     /// The person may no longer use the gateway.
     AccessRevoked,
+    /// Its certificate expired so long ago that no server would still keep it.
+    CertificateExpired,
 }
 
 impl EndReason {
@@ -32,6 +34,7 @@ impl EndReason {
             Self::GatewayLost => "gateway_lost",
             Self::GatewayDeleted => "gateway_deleted",
             Self::AccessRevoked => "access_revoked",
+            Self::CertificateExpired => "certificate_expired",
         }
     }
 }

@@ -220,7 +220,7 @@ pub fn effective_rules<'a>(
 
 /// Whether a rule's target lies in a network attached to the gateway. A rule that names a network
 /// needs that one; one that names none needs any that holds all of its addresses.
-fn is_within(state: &State, gateway: &GatewayEntry, rule: &RuleEntry) -> bool {
+pub fn is_within(state: &State, gateway: &GatewayEntry, rule: &RuleEntry) -> bool {
     let attached = |id| gateway.networks.contains(id).then(|| state.networks.get(id)).flatten();
     let target = match &rule.definition.target {
         Target::Ip(ip) => Some(Cidr::from(*ip)),

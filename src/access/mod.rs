@@ -4,7 +4,9 @@ mod decision;
 mod index;
 mod state;
 
-pub use decision::{Admitted, Attempt, Denied, Reason, admit, effective_rules};
+pub use decision::{
+    Admitted, Attempt, Denied, Reason, admit, check_user, effective_rules, is_within,
+};
 pub use index::AccessIndex;
 pub use state::{
     ApiKeyEntry, Authority, CertificateEntry, GatewayEntry, LoginEntry, NetworkEntry, RuleEntry,

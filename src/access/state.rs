@@ -202,6 +202,8 @@ pub struct State {
     pub serials: HashMap<CertificateId, Serial>,
     /// Serials by the hash of the config's own password.
     pub serials_by_token: HashMap<TokenHash, Serial>,
+    /// Serials of clients' certificates by gateway and common name, the oldest first.
+    pub serials_by_name: HashMap<(GatewayId, CommonName), Vec<Serial>>,
     /// Open connections, and those lost with their gateway, by id.
     pub sessions: HashMap<SessionId, SessionEntry>,
     /// The same, by gateway; ordered by age.
@@ -496,8 +498,12 @@ impl State {
 
     /// Adds a certificate as it is.
     pub fn insert_certificate(&mut self, entry: CertificateEntry) {
-        if let Subject::Client { token_hash, .. } = &entry.subject {
+        if let Subject::Client { token_hash, gateway_id, common_name, .. } = &entry.subject {
             self.serials_by_token.insert(token_hash.clone(), entry.serial.clone());
+            if let Some(name) = common_name.open() {
+                let key = (gateway_id.clone(), name.clone());
+                self.serials_by_name.entry(key).or_default().push(entry.serial.clone());
+            }
         }
         self.serials.insert(entry.id.clone(), entry.serial.clone());
         self.certificates.insert(entry.serial.clone(), entry);
@@ -601,6 +607,10 @@ impl State {
         let certificates = &self.certificates;
         self.serials.retain(|_, serial| certificates.contains_key(serial));
         self.serials_by_token.retain(|_, serial| certificates.contains_key(serial));
+        self.serials_by_name.retain(|_, serials| {
+            serials.retain(|serial| certificates.contains_key(serial));
+            !serials.is_empty()
+        });
         self.logins.retain(|_, it| it.expires_at > now);
         let logins = &self.logins;
         self.login_tokens.retain(|_, hash| logins.contains_key(hash));
@@ -625,6 +635,25 @@ impl State {
             .into_iter()
             .flat_map(|it| it.values().rev())
             .filter_map(|id| self.sessions.get(id))
+    }
+
+    /// The newest certificate of that name for a gateway that is good now, for agents that do not
+    /// say which it is.
+    pub fn newest_serial(
+        &self,
+        gateway_id: &GatewayId,
+        common_name: &str,
+        now: DateTime<Utc>,
+    ) -> Option<&Serial> {
+        let name = common_name.parse().ok()?;
+        let serials = self.serials_by_name.get(&(gateway_id.clone(), name))?;
+        let is_good = |serial: &&Serial| {
+            self.certificates
+                .get(*serial)
+                .is_some_and(|it| it.revoked.is_none() && now < it.not_after)
+        };
+        // None is good: the newest, so that the refusal says what is wrong with it.
+        serials.iter().rev().find(is_good).or_else(|| serials.last())
     }
 
     /// The certificate with this id.

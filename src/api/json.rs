@@ -31,7 +31,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         if !is_json(request.headers()) {
             return Err(ApiError::unsupported_media_type());
         }
-        parse(&body(request).await?, Reading::Strict).map(Self)
+        parse(&read_body(request).await?, Reading::Strict).map(Self)
     }
 }
 
@@ -51,7 +51,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AgentJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        parse(&body(request).await?, Reading::Lenient).map(Self)
+        parse(&read_body(request).await?, Reading::Lenient).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned> AgentJson<T> {
+    /// Reads a body that was taken in already.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+        parse(bytes, Reading::Lenient).map(Self)
     }
 }
 
@@ -64,7 +71,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The whole body, at most [`MAX_BODY`].
-pub(super) async fn body(request: Request) -> Result<Bytes, ApiError> {
+pub(super) async fn read_body(request: Request) -> Result<Bytes, ApiError> {
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)

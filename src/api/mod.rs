@@ -3,6 +3,7 @@
 //! A handler takes what it needs from the request by extractors (each refuses in the one error
 //! envelope) and answers with the types of [`envelope`].
 
+mod command;
 pub mod envelope;
 pub mod error;
 pub mod etag;

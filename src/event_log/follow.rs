@@ -46,11 +46,17 @@ impl Subscription {
         self.position
     }
 
+    /// The next events that are there already, in order, without a gap. For those who come by
+    /// now and then.
+    pub async fn ready(&mut self) -> Result<Vec<Recorded>, ReadError> {
+        self.reader.after(self.position, BATCH).await
+    }
+
     /// The next events, in order, without a gap; empty when a second passed without any. They count
     /// as handled when [`Self::handled`] says so, and come again if it never does.
     pub async fn next(&mut self) -> Result<Vec<Recorded>, ReadError> {
         self.wake.borrow_and_update();
-        let batch = self.reader.after(self.position, BATCH).await?;
+        let batch = self.ready().await?;
         if !batch.is_empty() {
             return Ok(batch);
         }
@@ -58,7 +64,7 @@ impl Subscription {
         if let Ok(Err(_)) = tokio::time::timeout(POLL, self.wake.changed()).await {
             tokio::time::sleep(POLL).await;
         }
-        self.reader.after(self.position, BATCH).await
+        self.ready().await
     }
 
     /// Moves on to `position`; for a durable subscription, for good.

@@ -6,9 +6,10 @@ use crate::entropy::Entropy;
 use crate::secrets::MasterKey;
 use gatekey_aggregates::gateway::{self, Configuration, Gateway};
 use gatekey_aggregates::user::{self, User};
-use gatekey_aggregates::values::{GatewayId, UserId, VpnSubnet};
+use gatekey_aggregates::values::{CryptoProfile, GatewayId, Role, Transport, UserId, VpnSubnet};
 use gatekey_aggregates::{ClaimKind, Event, Metadata, PersonId, Personal};
 use gatekey_projections::Location;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ struct World {
     opened: Opened,
     running: Running,
     entropy: Entropy,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -34,7 +35,7 @@ impl World {
         };
         let opened = open(options, |_, _| {}).await.unwrap();
         let running = opened.start(Vec::new());
-        Self { opened, running, entropy, _dir: dir }
+        Self { opened, running, entropy, dir }
     }
 
     fn register(&self, name: &str, subnet: &str) -> (GatewayId, Request) {
@@ -62,9 +63,9 @@ fn configuration(name: &str, subnet: &str) -> Configuration {
         hostname: "vpn.example.com".parse().unwrap(),
         public_ip: None,
         port: 1194,
-        protocol: Default::default(),
+        protocol: Transport::Udp,
         vpn_subnet: subnet.parse::<VpnSubnet>().unwrap(),
-        crypto_profile: Default::default(),
+        crypto_profile: CryptoProfile::Modern,
         tls_auth: true,
         full_tunnel: false,
         push_dns: false,
@@ -121,8 +122,8 @@ async fn personal_values_are_sealed_in_the_log_and_lost_with_their_key() {
     };
     let command = user::Command::Create {
         profile: profile.clone(),
-        role: Default::default(),
-        groups: Default::default(),
+        role: Role::Member,
+        groups: BTreeSet::new(),
         password: None,
         must_change_password: false,
     };
@@ -216,7 +217,7 @@ async fn a_stale_revision_is_refused_and_telemetry_does_not_make_it_stale() {
 #[tokio::test]
 async fn another_master_key_opens_nothing() {
     let world = World::sqlite().await;
-    let url = format!("sqlite://{}", world._dir.path().join("gatekey.db").display());
+    let url = format!("sqlite://{}", world.dir.path().join("gatekey.db").display());
     let clock = Clock::system();
     let options = Options {
         location: Location::parse(&url).unwrap(),

@@ -1,0 +1,240 @@
+//! What follows from an event: a deleted gateway's certificates are revoked, a disabled person's
+//! logins end, what was deleted is taken out of where it was granted.
+
+use crate::event_log::{CommandError, ReadError, Request, Subscription};
+use crate::services::Services;
+use gatekey_aggregates::access_rule::{self, AccessRule};
+use gatekey_aggregates::certificate::{self, Certificate, Subject};
+use gatekey_aggregates::gateway::{self, Gateway};
+use gatekey_aggregates::login::{self, Login};
+use gatekey_aggregates::session::{self, Session};
+use gatekey_aggregates::values::{
+    AccessRuleId, CertificateId, GatewayId, LoginId, NetworkId, RevocationReason, SessionId, UserId,
+};
+use gatekey_aggregates::{Event, Metadata, PersonId, Recorded, RefusalKind, network, user};
+
+/// The subscription's name.
+const NAME: &str = "consequences";
+
+/// Follows the log, durably.
+pub struct Consequences {
+    subscription: Option<Subscription>,
+}
+
+impl Consequences {
+    /// Starts where the last holder of the lease stopped.
+    pub fn new() -> Self {
+        Self { subscription: None }
+    }
+
+    /// Does what follows from the events since the last time. What fails is tried again.
+    pub async fn draw(&mut self, services: &Services) {
+        if let Err(error) = self.try_draw(services).await {
+            tracing::warn!(%error, "consequences of events are late");
+            self.subscription = None;
+        }
+    }
+
+    async fn try_draw(&mut self, services: &Services) -> Result<(), Late> {
+        let subscription = match &mut self.subscription {
+            Some(subscription) => subscription,
+            none => none.insert(
+                Subscription::resume(
+                    services.reader.clone(),
+                    services.wake.subscribe(),
+                    services.db.clone(),
+                    NAME,
+                )
+                .await?,
+            ),
+        };
+        loop {
+            let batch = subscription.ready().await?;
+            let Some(last) = batch.last() else { return Ok(()) };
+            // The index must have what the events say before it is asked what follows.
+            if services.index.read().position < last.position {
+                services.index.catch_up().await?;
+            }
+            for event in &batch {
+                follow_up(services, event).await?;
+            }
+            subscription.handled(last.position).await?;
+        }
+    }
+}
+
+/// Why it is not done yet.
+#[derive(Debug, thiserror::Error)]
+enum Late {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+async fn follow_up(services: &Services, cause: &Recorded) -> Result<(), CommandError> {
+    let id = &cause.aggregate_id;
+    match &cause.event {
+        Event::Gateway(gateway::Event::Deleted {}) => {
+            let Ok(id) = id.parse::<GatewayId>() else { return Ok(()) };
+            gateway_deleted(services, cause, &id).await
+        }
+        Event::User(event) => {
+            let Ok(id) = id.parse::<UserId>() else { return Ok(()) };
+            let reason = match event {
+                user::Event::PasswordChanged { .. } => login::EndReason::PasswordChanged,
+                user::Event::RoleChanged { .. } => login::EndReason::RoleChanged,
+                user::Event::Disabled {} => login::EndReason::UserDisabled,
+                user::Event::Deleted {} => login::EndReason::UserDeleted,
+                _ => return Ok(()),
+            };
+            end_logins(services, cause, &id, reason).await?;
+            if matches!(event, user::Event::Deleted {}) {
+                user_deleted(services, cause, &id).await?;
+            }
+            Ok(())
+        }
+        Event::Network(network::Event::Deleted {}) => {
+            let Ok(id) = id.parse::<NetworkId>() else { return Ok(()) };
+            for gateway_id in network_gateways(services, &id).await? {
+                let command = gateway::Command::DetachNetwork(id.clone());
+                run::<Gateway>(services, cause, &gateway_id, command).await?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn gateway_deleted(
+    services: &Services,
+    cause: &Recorded,
+    id: &GatewayId,
+) -> Result<(), CommandError> {
+    let (certificates, sessions): (Vec<CertificateId>, Vec<SessionId>) = {
+        let state = services.index.read();
+        let of_gateway = |subject: &Subject| match subject {
+            Subject::Client { gateway_id, .. } | Subject::Server { gateway_id, .. } => {
+                gateway_id == id
+            }
+        };
+        (
+            state
+                .certificates
+                .values()
+                .filter(|it| it.revoked.is_none() && of_gateway(&it.subject))
+                .map(|it| it.id.clone())
+                .collect(),
+            state.sessions_of(id).map(|it| it.id.clone()).collect(),
+        )
+    };
+    for certificate in certificates {
+        let command = certificate::Command::Revoke(RevocationReason::CessationOfOperation);
+        run::<Certificate>(services, cause, &certificate, command).await?;
+    }
+    for session in sessions {
+        let command = session::Command::End {
+            reason: session::EndReason::GatewayDeleted,
+            disconnected_at: cause.recorded_at,
+            counters: None,
+        };
+        run::<Session>(services, cause, &session, command).await?;
+    }
+    Ok(())
+}
+
+async fn user_deleted(
+    services: &Services,
+    cause: &Recorded,
+    id: &UserId,
+) -> Result<(), CommandError> {
+    let certificates: Vec<CertificateId> = {
+        let state = services.index.read();
+        state
+            .certificates
+            .values()
+            .filter(|it| it.revoked.is_none())
+            .filter(|it| matches!(&it.subject, Subject::Client { user_id, .. } if user_id == id))
+            .map(|it| it.id.clone())
+            .collect()
+    };
+    for certificate in certificates {
+        let command = certificate::Command::Revoke(RevocationReason::AffiliationChanged);
+        run::<Certificate>(services, cause, &certificate, command).await?;
+    }
+    // The index has dropped the grants with the user; the views still tell of them.
+    for gateway_id in
+        ids::<GatewayId>(services, "gateway_users", "gateway_id", "user_id", id.as_str()).await?
+    {
+        let command = gateway::Command::RevokeUser(id.clone());
+        run::<Gateway>(services, cause, &gateway_id, command).await?;
+    }
+    for rule_id in
+        ids::<AccessRuleId>(services, "access_rule_users", "access_rule_id", "user_id", id.as_str())
+            .await?
+    {
+        let command = access_rule::Command::UnassignUser(id.clone());
+        run::<AccessRule>(services, cause, &rule_id, command).await?;
+    }
+    Ok(())
+}
+
+async fn end_logins(
+    services: &Services,
+    cause: &Recorded,
+    id: &UserId,
+    reason: login::EndReason,
+) -> Result<(), CommandError> {
+    // Those that began after the cause are not meant.
+    let sql = "SELECT id FROM logins WHERE user_id = $1 AND ended_at IS NULL AND began_at <= $2";
+    let args = [id.as_str().into(), gatekey_aggregates::values::micros(cause.recorded_at).into()];
+    let rows: Vec<(String,)> = services.db.all(sql, &args).await.map_err(unavailable)?;
+    for login_id in rows.into_iter().filter_map(|(id,)| id.parse::<LoginId>().ok()) {
+        run::<Login>(services, cause, &login_id, login::Command::End(reason)).await?;
+    }
+    Ok(())
+}
+
+async fn network_gateways(
+    services: &Services,
+    id: &NetworkId,
+) -> Result<Vec<GatewayId>, CommandError> {
+    ids(services, "gateway_networks", "gateway_id", "network_id", id.as_str()).await
+}
+
+/// The values of `column` in the rows of `table` whose `by` is `value`.
+async fn ids<T: std::str::FromStr>(
+    services: &Services,
+    table: &str,
+    column: &str,
+    by: &str,
+    value: &str,
+) -> Result<Vec<T>, CommandError> {
+    let sql = format!("SELECT {column} FROM {table} WHERE {by} = $1");
+    let rows: Vec<(String,)> = services.db.all(&sql, &[value.into()]).await.map_err(unavailable)?;
+    Ok(rows.into_iter().filter_map(|(id,)| id.parse().ok()).collect())
+}
+
+fn unavailable(error: sqlx::Error) -> CommandError {
+    CommandError::Unavailable(error.to_string())
+}
+
+/// Carries out a command because of `cause`. What is gone already needs no consequence.
+async fn run<A: gatekey_aggregates::Root>(
+    services: &Services,
+    cause: &Recorded,
+    id: impl ToString,
+    command: A::Command,
+) -> Result<(), CommandError> {
+    let mut metadata = Metadata::system(NAME, PersonId::unknown_on(cause.recorded_at.date_naive()));
+    metadata.causation_id = Some(cause.position.to_string());
+    metadata.correlation_id =
+        cause.metadata.correlation_id.clone().or_else(|| cause.metadata.request_id.clone());
+    match services.bus.execute::<A>(Request::new::<A>(id, command, metadata)).await {
+        Ok(_)
+        | Err(CommandError::Refused {
+            kind: RefusalKind::NotFound | RefusalKind::Conflict, ..
+        }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

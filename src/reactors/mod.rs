@@ -1,0 +1,55 @@
+//! Policies: what follows from events and from time, done by one node of a cluster.
+//!
+//! Whoever holds the lease follows the log and watches the clock. Everything done here is a command
+//! like any other, asks for nothing that is so already, and can be done twice without harm.
+
+mod consequences;
+mod lease;
+mod silence;
+
+use crate::services::Services;
+use consequences::Consequences;
+use lease::Lease;
+use silence::Silence;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// How often time is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often what has expired is thrown away.
+const CLEANING: Duration = Duration::from_mins(1);
+
+/// Runs the policies of this node until dropped; they rest while another node holds the lease.
+pub async fn run(services: Arc<Services>) {
+    let mut lease = Lease::new(&services, "reactors");
+    let mut consequences = Consequences::new();
+    let mut silence = Silence::new(services.clock.now());
+    let mut cleaned = None::<Instant>;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let now = services.clock.now();
+        if cleaned.is_none_or(|at| at.elapsed() >= CLEANING) {
+            services.index.prune(now);
+            cleaned = Some(Instant::now());
+            if lease.is_held()
+                && let Err(error) = services.vault.forget_expired(now).await
+            {
+                tracing::warn!(%error, "expired secrets could not be deleted");
+            }
+        }
+        match lease.hold().await {
+            Ok(true) => {
+                consequences.draw(&services).await;
+                silence.look(&services).await;
+            }
+            Ok(false) => silence.rest(now),
+            Err(error) => {
+                tracing::warn!(%error, "the reactors' lease can't be had");
+                silence.rest(now);
+            }
+        }
+    }
+}
