@@ -10,7 +10,7 @@ use crate::event_log::{
     Reader, Running, lock_file, open,
 };
 use crate::first_start::{self, FirstStartError};
-use crate::pki::Issuer;
+use crate::pki::{CrlPublisher, Issuer, PublishError};
 use crate::reactors;
 use crate::secrets::{MasterKey, Secret, Vault};
 use crate::telemetry::Telemetry;
@@ -66,6 +66,8 @@ pub struct Services {
     pub passwords: Passwords,
     /// Signs certificates.
     pub issuer: Issuer,
+    /// Has the newest revocation list.
+    pub crl: CrlPublisher,
     /// Wakes those who follow the log.
     pub wake: watch::Sender<i64>,
     /// This process: its node's name and something that no other process has.
@@ -111,6 +113,9 @@ pub enum StartError {
     /// The authority's key is missing, or not its own.
     #[error("the certificate authority can't be loaded: {0}")]
     Authority(String),
+    /// There is no revocation list to serve.
+    #[error(transparent)]
+    Crl(#[from] PublishError),
     /// The system has no randomness.
     #[error(transparent)]
     Entropy(#[from] crate::entropy::NoEntropy),
@@ -154,6 +159,8 @@ pub async fn start(
     })
     .await?;
     let issuer = load_issuer(&index, &vault).await?;
+    let (crl, publishing) =
+        CrlPublisher::new(db.clone(), issuer.clone(), index.clone(), setup.clock.clone()).await?;
     let telemetry = Telemetry::load(db.clone(), setup.clock.clone()).await?;
     let (attempts, recorder) =
         Attempts::start(bus.clone(), setup.clock.clone(), setup.node.clone());
@@ -172,12 +179,14 @@ pub async fn start(
         telemetry: telemetry.clone(),
         passwords,
         issuer,
+        crl,
         wake: wake.clone(),
         node_instance,
     });
     let tasks = vec![
         tokio::spawn(index.follow(wake.subscribe())),
         tokio::spawn(telemetry.clone().run()),
+        tokio::spawn(publishing.run(wake.subscribe())),
         tokio::spawn(reactors::run(services.clone())),
     ];
     let background = Background { running, tasks, attempts: recorder, telemetry, _lock: lock };

@@ -218,6 +218,8 @@ pub struct State {
     pub api_keys: HashMap<TokenHash, ApiKeyEntry>,
     /// Their hashes by id.
     pub api_key_hashes: HashMap<ApiKeyId, TokenHash>,
+    /// Position of the last revocation.
+    pub last_revocation: i64,
     /// What admins have set.
     pub settings: Values,
     /// None before the first start.
@@ -492,6 +494,7 @@ impl State {
                 if let Some(entry) = entry {
                     entry.revoked = Some((recorded.recorded_at, *reason));
                 }
+                self.last_revocation = recorded.position;
             }
         }
     }

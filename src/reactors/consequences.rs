@@ -1,17 +1,16 @@
 //! What follows from an event: a deleted gateway's certificates are revoked, a disabled person's
-//! logins end, what was deleted is taken out of where it was granted.
+//! logins end.
 
 use crate::event_log::{CommandError, ReadError, Request, Subscription};
 use crate::services::Services;
-use gatekey_aggregates::access_rule::{self, AccessRule};
 use gatekey_aggregates::certificate::{self, Certificate, Subject};
-use gatekey_aggregates::gateway::{self, Gateway};
+use gatekey_aggregates::gateway;
 use gatekey_aggregates::login::{self, Login};
 use gatekey_aggregates::session::{self, Session};
 use gatekey_aggregates::values::{
-    AccessRuleId, CertificateId, GatewayId, LoginId, NetworkId, RevocationReason, SessionId, UserId,
+    CertificateId, GatewayId, LoginId, RevocationReason, SessionId, UserId,
 };
-use gatekey_aggregates::{Event, Metadata, PersonId, Recorded, RefusalKind, network, user};
+use gatekey_aggregates::{Event, Metadata, PersonId, Recorded, RefusalKind, user};
 
 /// The subscription's name.
 const NAME: &str = "consequences";
@@ -94,14 +93,6 @@ async fn follow_up(services: &Services, cause: &Recorded) -> Result<(), CommandE
             }
             Ok(())
         }
-        Event::Network(network::Event::Deleted {}) => {
-            let Ok(id) = id.parse::<NetworkId>() else { return Ok(()) };
-            for gateway_id in network_gateways(services, &id).await? {
-                let command = gateway::Command::DetachNetwork(id.clone());
-                run::<Gateway>(services, cause, &gateway_id, command).await?;
-            }
-            Ok(())
-        }
         _ => Ok(()),
     }
 }
@@ -162,20 +153,6 @@ async fn user_deleted(
         let command = certificate::Command::Revoke(RevocationReason::AffiliationChanged);
         run::<Certificate>(services, cause, &certificate, command).await?;
     }
-    // The index has dropped the grants with the user; the views still tell of them.
-    for gateway_id in
-        ids::<GatewayId>(services, "gateway_users", "gateway_id", "user_id", id.as_str()).await?
-    {
-        let command = gateway::Command::RevokeUser(id.clone());
-        run::<Gateway>(services, cause, &gateway_id, command).await?;
-    }
-    for rule_id in
-        ids::<AccessRuleId>(services, "access_rule_users", "access_rule_id", "user_id", id.as_str())
-            .await?
-    {
-        let command = access_rule::Command::UnassignUser(id.clone());
-        run::<AccessRule>(services, cause, &rule_id, command).await?;
-    }
     Ok(())
 }
 
@@ -193,26 +170,6 @@ async fn end_logins(
         run::<Login>(services, cause, &login_id, login::Command::End(reason)).await?;
     }
     Ok(())
-}
-
-async fn network_gateways(
-    services: &Services,
-    id: &NetworkId,
-) -> Result<Vec<GatewayId>, CommandError> {
-    ids(services, "gateway_networks", "gateway_id", "network_id", id.as_str()).await
-}
-
-/// The values of `column` in the rows of `table` whose `by` is `value`.
-async fn ids<T: std::str::FromStr>(
-    services: &Services,
-    table: &str,
-    column: &str,
-    by: &str,
-    value: &str,
-) -> Result<Vec<T>, CommandError> {
-    let sql = format!("SELECT {column} FROM {table} WHERE {by} = $1");
-    let rows: Vec<(String,)> = services.db.all(&sql, &[value.into()]).await.map_err(unavailable)?;
-    Ok(rows.into_iter().filter_map(|(id,)| id.parse().ok()).collect())
 }
 
 fn unavailable(error: sqlx::Error) -> CommandError {

@@ -1,6 +1,9 @@
 //! Gateways that fall silent: offline after a while, their connections ended as `gateway_lost`
 //! after a grace period more.
 //!
+//! A connection also ends when its certificate has been expired for so long that OpenVPN, which asks
+//! again at each renegotiation, can't have kept it. So none is open for ever.
+//!
 //! Silence counts only while this control plane could hear: the clock restarts when this node takes
 //! over and after every outage of the database.
 
@@ -16,6 +19,9 @@ use std::time::Duration;
 
 /// An index this stale means that nothing could be heard.
 const DEAF: Duration = Duration::from_secs(5);
+
+/// Renegotiation is hourly by default, and refused after expiry; with room.
+const RENEGOTIATED: TimeDelta = TimeDelta::hours(3);
 
 /// Watches for silence.
 pub struct Silence {
@@ -49,22 +55,18 @@ impl Silence {
                 return;
             }
         };
-        let (offline, lost) = self.silent(services, &heard, now);
+        let (offline, ended) = self.silent(services, &heard, now);
         for id in offline {
             let request = Request::new::<Gateway>(&id, gateway::Command::GoOffline, by(now));
             if let Err(error) = services.bus.execute::<Gateway>(request).await {
                 tracing::warn!(%error, gateway = %id, "a silent gateway could not be marked offline");
             }
         }
-        for id in lost {
-            let command = session::Command::End {
-                reason: EndReason::GatewayLost,
-                disconnected_at: now,
-                counters: None,
-            };
+        for (id, reason) in ended {
+            let command = session::Command::End { reason, disconnected_at: now, counters: None };
             let request = Request::new::<Session>(&id, command, by(now));
             if let Err(error) = services.bus.execute::<Session>(request).await {
-                tracing::warn!(%error, connection = %id, "a lost connection could not be ended");
+                tracing::warn!(%error, connection = %id, "a connection could not be ended");
             }
         }
     }
@@ -75,7 +77,7 @@ impl Silence {
         services: &Services,
         heard: &HashMap<GatewayId, DateTime<Utc>>,
         now: DateTime<Utc>,
-    ) -> (Vec<GatewayId>, Vec<SessionId>) {
+    ) -> (Vec<GatewayId>, Vec<(SessionId, EndReason)>) {
         let state = services.index.read();
         let patience = TimeDelta::seconds(state.settings.gateway_offline_seconds.into());
         let grace = TimeDelta::seconds(state.settings.gateway_lost_grace_seconds.into());
@@ -90,13 +92,26 @@ impl Silence {
             .filter(|(id, entry)| entry.online && now - last(id) > patience)
             .map(|(id, _)| id.clone())
             .collect();
-        let lost = state
+        let ended = state
             .sessions
             .values()
-            .filter(|it| it.lost_at.is_none() && now - last(&it.gateway_id) > patience + grace)
-            .map(|it| it.id.clone())
+            .filter(|it| it.lost_at.is_none())
+            .filter_map(|it| {
+                let expired = state
+                    .certificates
+                    .get(&it.serial)
+                    .is_none_or(|certificate| now > certificate.not_after + RENEGOTIATED);
+                let reason = if now - last(&it.gateway_id) > patience + grace {
+                    EndReason::GatewayLost
+                } else if expired {
+                    EndReason::CertificateExpired
+                } else {
+                    return None;
+                };
+                Some((it.id.clone(), reason))
+            })
             .collect();
-        (offline, lost)
+        (offline, ended)
     }
 }
 
