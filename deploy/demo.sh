@@ -170,7 +170,8 @@ heartbeat() {
 
 dial() {
     : >"$work/client.log"
-    within client openvpn --config "$work/ada.ovpn" >"$work/client.log" 2>&1 &
+    # Not by `within`: the id must be openvpn's, not a subshell's.
+    ip netns exec "$netns-client" openvpn --config "$work/ada.ovpn" >"$work/client.log" 2>&1 &
     client=$!
 }
 
@@ -260,7 +261,7 @@ story() {
     kill "$client" 2>/dev/null || true
     heartbeat || stop_here 'no heartbeat'
     events
-    within gateway openssl crl -in "$work/gateway/crl.pem" -noout -text | grep -A 3 'Serial Number' | sed 's/^ */  /'
+    within gateway openssl crl -in "$work/gateway/crl.pem" -noout -text | grep -A 4 'Serial Number' | grep -v Signature | sed 's/^ */  /'
 
     title "That was GateKey on $1: $seen events"
     cleanup
