@@ -21,7 +21,7 @@ test: setup ## Runs every test; the ones with a tunnel need root.
 lint: setup ## Formatting, clippy, shell scripts, and what may come into the build.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	shellcheck $(SCRIPTS)
+	shellcheck --external-sources --source-path=SCRIPTDIR $(SCRIPTS)
 	@deploy/deny.sh
 
 demo: setup ## The whole story with a real OpenVPN tunnel, on SQLite and on PostgreSQL (root).
