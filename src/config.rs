@@ -617,7 +617,7 @@ mod tests {
         assert!(!config.rate_limits);
         let proxies: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
         assert_eq!(proxies, ["10.0.0.0/8", "::1/128", "192.0.2.7/32"]);
-        assert_eq!(config.max_staleness, Duration::from_secs(120));
+        assert_eq!(config.max_staleness, Duration::from_mins(2));
         assert_eq!(config.log_format, LogFormat::Json);
         assert!(config.admin_password.unwrap().matches("hunter2-hunter2"));
     }

@@ -206,6 +206,12 @@ impl ApiError {
         self
     }
 
+    /// With other words.
+    pub fn message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// With a field at fault.
     pub fn detail(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
         self.details.push(FieldError { field: field.into(), message: message.into() });

@@ -8,6 +8,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponseParts, ResponseParts};
 use std::convert::Infallible;
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::ApiError;
 
@@ -52,6 +55,18 @@ impl IfMatch {
     /// 412 unless the state at `position` is one the caller has seen.
     pub fn check(&self, position: i64) -> Result<(), ApiError> {
         if self.allows(position) { Ok(()) } else { Err(ApiError::changed_meanwhile()) }
+    }
+
+    /// As the command bus takes it: it compares under the lock of the stream. Of several tags the
+    /// newest counts, for only one can be the present one.
+    pub fn revision(&self) -> Result<Option<i64>, ApiError> {
+        match self {
+            Self::Any => Ok(None),
+            Self::Positions(positions) => match positions.iter().max() {
+                Some(newest) => Ok(Some(*newest)),
+                None => Err(ApiError::changed_meanwhile()),
+            },
+        }
     }
 
     fn parse(text: &str) -> Result<Self, ApiError> {
@@ -99,6 +114,18 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let schema = ObjectBuilder::new().schema_type(Type::String).examples(["\"4711\""]);
+        let parameter = ParameterBuilder::new()
+            .name("If-Match")
+            .parameter_in(ParameterIn::Header)
+            .description(Some("Only if the thing is still as its `ETag` said."))
+            .schema(Some(schema));
+        vec![parameter.build()]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +147,10 @@ mod tests {
         assert_eq!(error.status, StatusCode::PRECONDITION_FAILED);
         assert_eq!(error.code, "changed_meanwhile");
         assert!(IfMatch::parse("\"1\", \"2\"").unwrap().allows(2));
+        assert_eq!(IfMatch::Any.revision().unwrap(), None);
+        assert_eq!(seen.revision().unwrap(), Some(4711));
+        assert_eq!(IfMatch::parse("\"1\", \"2\"").unwrap().revision().unwrap(), Some(2));
+        assert!(IfMatch::parse("\"abc\"").unwrap().revision().is_err());
     }
 
     #[test]

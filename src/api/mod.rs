@@ -3,19 +3,38 @@
 //! A handler takes what it needs from the request by extractors (each refuses in the one error
 //! envelope) and answers with the types of [`envelope`].
 
+mod agent;
+pub mod client_ip;
 mod command;
+pub mod edge;
 pub mod envelope;
 pub mod error;
 pub mod etag;
+pub mod health;
 pub mod json;
+pub mod openapi;
 pub mod page;
 pub mod path;
 pub mod request_id;
 
+pub use client_ip::ClientIp;
 pub use envelope::{Created, Data, Page};
 pub use error::{ApiError, FieldError};
 pub use etag::{ETag, IfMatch};
 pub use json::{AgentJson, Json};
-pub use page::{Filter, List, NoFilter, Paging, Sort};
+pub use page::{Filter, List, NoFilter, Paging, Query, Sort};
 pub use path::Path;
 pub use request_id::RequestId;
+
+use crate::app::AppState;
+use openapi::{Caller, callable_by};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Every route, and what is said of it in the OpenAPI document.
+pub fn routes() -> OpenApiRouter<AppState> {
+    let anyone = OpenApiRouter::new().routes(routes!(openapi::openapi));
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(health::routes())
+        .nest("/api/v1", callable_by(Caller::Anyone, anyone))
+}

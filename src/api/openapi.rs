@@ -1,0 +1,276 @@
+//! The OpenAPI document: written from the routes themselves, served at `/api/v1/openapi.json` and
+//! readable at `/docs`.
+
+use axum::body::Bytes;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse;
+use axum::{Extension, Router};
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{
+    Components, Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    ResponseBuilder,
+};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::error::{ApiError, ErrorBody, ErrorContent, FieldError};
+
+/// Where the document is.
+pub const PATH: &str = "/api/v1/openapi.json";
+/// The extension of every operation that says who may call it: a [`Caller`].
+pub const CALLER: &str = "x-gatekey-caller";
+
+/// Swagger UI puts styles into elements and pictures into its style sheet.
+const DOCS_CSP: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'",
+);
+
+/// Who may call an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Whoever finds it.
+    Anyone,
+    /// Any signed-in, active user.
+    Member,
+    /// Admins; auditors too, where nothing is changed.
+    Admin,
+    /// A gateway's agent.
+    Gateway,
+}
+
+impl Caller {
+    /// As in the document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Anyone => "anyone",
+            Self::Member => "member",
+            Self::Admin => "admin",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    fn security(self) -> Vec<SecurityRequirement> {
+        let by = |scheme: &str| SecurityRequirement::new(scheme, Vec::<String>::new());
+        match self {
+            Self::Anyone => vec![SecurityRequirement::default()],
+            Self::Member | Self::Admin => vec![by("session"), by("bearer")],
+            Self::Gateway => vec![by("gateway_token")],
+        }
+    }
+}
+
+/// Says in the document who may call the operations of `routes`. That they refuse everybody else
+/// is the work of their extractors; a test compares the two.
+pub fn callable_by<S>(caller: Caller, mut routes: OpenApiRouter<S>) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    for operation in operations(routes.get_openapi_mut()) {
+        operation.security = Some(caller.security());
+        let note = ExtensionsBuilder::new().add(CALLER, caller.as_str()).build();
+        match &mut operation.extensions {
+            Some(extensions) => extensions.merge(note),
+            none => *none = Some(note),
+        }
+    }
+    routes
+}
+
+/// The document before any route is in it.
+pub fn base() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("GateKey")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "The control plane of a zero-trust VPN: who may connect to which gateway, and what \
+             they may reach there.",
+        ))
+        .license(Some(
+            LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build(),
+        ))
+        .build();
+    let mut components = Components::new();
+    for (name, schema) in [
+        (ErrorBody::name(), ErrorBody::schema()),
+        (ErrorContent::name(), ErrorContent::schema()),
+        (FieldError::name(), FieldError::schema()),
+    ] {
+        components.schemas.insert(name.into_owned(), schema);
+    }
+    for (name, description, _) in ERRORS {
+        let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
+        let response =
+            ResponseBuilder::new().description(*description).content("application/json", content);
+        components.responses.insert((*name).to_owned(), RefOr::T(response.build()));
+    }
+    let session = "The cookie that a sign-in sets. Requests that change anything must also show \
+                   that they come from the same origin.";
+    let bearer = "A session token, or an API key (`gk_…`).";
+    let gateway = "A gateway's token. Agents may send it as `token` in the body instead.";
+    components.add_security_scheme(
+        "session",
+        SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+            "gatekey_session",
+            session,
+        ))),
+    );
+    components.add_security_scheme(
+        "bearer",
+        SecurityScheme::Http(
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(bearer)).build(),
+        ),
+    );
+    components.add_security_scheme(
+        "gateway_token",
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+            "X-Gateway-Token",
+            gateway,
+        ))),
+    );
+    OpenApiBuilder::new().info(info).components(Some(components)).build()
+}
+
+/// Adds to every operation the error answers that follow from what it takes, so that handlers
+/// need only tell their own.
+pub fn complete(document: &mut OpenApi) {
+    let mut paths = std::mem::take(&mut document.paths.paths);
+    for (path, item) in &mut paths {
+        for operation in operations_of(item) {
+            let shape = Shape::of(path, operation);
+            for (name, _, applies) in ERRORS {
+                if let Some(status) = applies(&shape) {
+                    let answers = &mut operation.responses.responses;
+                    answers
+                        .entry(status.to_owned())
+                        .or_insert_with(|| RefOr::Ref(Ref::from_response_name(*name)));
+                }
+            }
+        }
+    }
+    document.paths.paths = paths;
+}
+
+/// What an operation takes.
+struct Shape {
+    agent: bool,
+    limited: bool,
+    secured: bool,
+    body: bool,
+    in_path: bool,
+    in_query: bool,
+    conditional: bool,
+}
+
+impl Shape {
+    fn of(path: &str, operation: &Operation) -> Self {
+        let parameters: Vec<_> = operation
+            .parameters
+            .iter()
+            .flatten()
+            .filter_map(|parameter| match parameter {
+                RefOr::T(parameter) => Some(parameter),
+                RefOr::Ref(_) => None,
+            })
+            .collect();
+        let takes = |place: &ParameterIn| parameters.iter().any(|it| it.parameter_in == *place);
+        let anyone = Caller::Anyone.security();
+        Self {
+            agent: path.starts_with("/api/v1/gateway/"),
+            limited: ["/admin/", "/auth/", "/gateway/", "/configs/generate", "/generate-config"]
+                .iter()
+                .any(|part| path.contains(part)),
+            secured: operation.security.as_ref().is_some_and(|security| *security != anyone),
+            body: operation.request_body.is_some(),
+            in_path: takes(&ParameterIn::Path),
+            in_query: takes(&ParameterIn::Query),
+            conditional: parameters.iter().any(|it| it.name == "If-Match"),
+        }
+    }
+}
+
+type Applies = fn(&Shape) -> Option<&'static str>;
+
+/// Name, description, and the status under which it belongs to an operation of that shape.
+const ERRORS: &[(&str, &str, Applies)] = &[
+    ("Invalid", "Malformed or invalid: `details` names the fields.", |it| {
+        (it.body || it.in_query || it.conditional).then_some("400")
+    }),
+    ("Unauthorized", "No credential, or a wrong or expired one.", |it| it.secured.then_some("401")),
+    ("Forbidden", "Known, but not allowed.", |it| (it.secured && !it.agent).then_some("403")),
+    ("NotFound", "There is no such thing.", |it| it.in_path.then_some("404")),
+    ("ChangedMeanwhile", "It was changed since it was read.", |it| it.conditional.then_some("412")),
+    ("TooLarge", "The body is over 1 MiB.", |it| it.body.then_some("413")),
+    ("UnsupportedMediaType", "The body is not sent as `application/json`.", |it| {
+        (it.body && !it.agent).then_some("415")
+    }),
+    ("RateLimited", "Too many requests: `Retry-After` says when to go on.", |it| {
+        it.limited.then_some("429")
+    }),
+    ("Internal", "Something went wrong here.", |_| Some("500")),
+    ("Unavailable", "Not now, but soon: `Retry-After` says when.", |_| Some("503")),
+];
+
+fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
+    document.paths.paths.values_mut().flat_map(operations_of)
+}
+
+fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.options,
+        &mut item.head,
+        &mut item.patch,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The document as it is sent.
+#[derive(Clone, Debug)]
+pub struct Document(Bytes);
+
+impl Document {
+    /// Of a finished document.
+    pub fn new(document: &OpenApi) -> Result<Self, serde_json::Error> {
+        serde_json::to_vec(document).map(|json| Self(json.into()))
+    }
+}
+
+/// The OpenAPI document
+///
+/// This document.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "meta",
+    responses((status = 200, description = "The document.", body = serde_json::Value))
+)]
+pub async fn openapi(Extension(document): Extension<Document>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], document.0)
+}
+
+/// The viewer at `/docs`. Its files are in the binary.
+pub fn docs<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let config = Config::from(PATH)
+        .validator_url("none")
+        .persist_authorization(false)
+        .with_credentials(true)
+        .display_request_duration(true);
+    let ui: Router<S> = SwaggerUi::new("/docs").config(config).into();
+    ui.layer(from_fn(|request, next: Next| async move {
+        let mut response = next.run(request).await;
+        if response.status() == StatusCode::NOT_FOUND {
+            return ApiError::not_found().into_response();
+        }
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, DOCS_CSP);
+        response
+    }))
+}

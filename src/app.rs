@@ -1,0 +1,228 @@
+//! The wiring: what handlers share, and the routes around it.
+
+use axum::{Extension, Router};
+use std::sync::Arc;
+use utoipa::openapi::OpenApi;
+
+use crate::api::edge::{self, Edge};
+use crate::api::health::Health;
+use crate::api::{self, openapi};
+use crate::auth::password::Passwords;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::entropy::Entropy;
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The time.
+    pub clock: Clock,
+    /// Random numbers, tokens and ids.
+    pub entropy: Entropy,
+    /// Hashes and verifies passwords.
+    pub passwords: Passwords,
+    /// Whether the server is ready, and what it counts.
+    pub health: Health,
+}
+
+/// The OpenAPI document of all routes.
+pub fn document() -> OpenApi {
+    let mut document = api::routes().into_openapi();
+    openapi::complete(&mut document);
+    document
+}
+
+/// All routes, with everything around them.
+pub fn router(state: AppState) -> Result<Router, serde_json::Error> {
+    let (routes, mut document) = api::routes().split_for_parts();
+    openapi::complete(&mut document);
+    let edge = Edge {
+        entropy: state.entropy.clone(),
+        trusted_proxies: state.config.trusted_proxies.clone().into(),
+        https: state.config.is_https(),
+        timeout: edge::TIMEOUT,
+    };
+    let routes = routes
+        .merge(openapi::docs())
+        .layer(Extension(openapi::Document::new(&document)?))
+        .with_state(state);
+    Ok(edge::around(routes, edge))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::health::Check;
+    use crate::api::openapi::CALLER;
+    use crate::config::Options;
+    use async_trait::async_trait;
+    use axum::body::{Body, to_bytes};
+    use axum::extract::ConnectInfo;
+    use axum::http::{HeaderMap, Request, StatusCode, header};
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use serde_json::{Map, Value, json};
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tower::ServiceExt;
+
+    /// Ready or not, as the test says.
+    struct Database(AtomicBool);
+
+    #[async_trait]
+    impl Check for Database {
+        fn name(&self) -> &'static str {
+            "database"
+        }
+
+        async fn check(&self) -> Result<Map<String, Value>, String> {
+            if self.0.load(Ordering::SeqCst) {
+                Ok(Map::from_iter([("position".to_owned(), json!(7))]))
+            } else {
+                Err("unreachable".to_owned())
+            }
+        }
+    }
+
+    fn state(toml: &str, checks: Vec<Arc<dyn Check>>) -> AppState {
+        let clock = Clock::system();
+        let entropy = Entropy::system(clock.clone());
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        AppState {
+            config: Arc::new(Config::complete(Options::from_toml(toml).unwrap()).unwrap()),
+            clock,
+            passwords: Passwords::new(entropy.clone()).unwrap(),
+            entropy,
+            health: Health::new(checks, metrics),
+        }
+    }
+
+    struct Answer {
+        status: StatusCode,
+        headers: HeaderMap,
+        body: String,
+    }
+
+    impl Answer {
+        fn json(&self) -> Value {
+            serde_json::from_str(&self.body).unwrap()
+        }
+    }
+
+    async fn get(state: &AppState, peer: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        let peer = SocketAddr::new(peer.parse().unwrap(), 40_000);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let response = router(state.clone()).unwrap().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 16 << 20).await.unwrap();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    #[tokio::test]
+    async fn it_is_ready_when_all_checks_are_and_it_does_not_stop() {
+        let database = Arc::new(Database(AtomicBool::new(true)));
+        let state = state("", vec![database.clone()]);
+        let ready = get(&state, "192.0.2.1", "/ready", &[]).await;
+        assert_eq!(ready.status, StatusCode::OK);
+        assert_eq!(
+            ready.json(),
+            json!({"status": "ready", "checks": {"database": {"status": "ok", "position": 7}}})
+        );
+
+        database.0.store(false, Ordering::SeqCst);
+        let ready = get(&state, "192.0.2.1", "/ready", &[]).await;
+        assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(ready.headers.contains_key(header::RETRY_AFTER));
+        let database_is = &ready.json()["checks"]["database"];
+        assert_eq!(*database_is, json!({"status": "failed", "reason": "unreachable"}));
+        assert_eq!(get(&state, "192.0.2.1", "/health", &[]).await.json(), json!({"status": "ok"}));
+
+        database.0.store(true, Ordering::SeqCst);
+        state.health.drain();
+        let ready = get(&state, "192.0.2.1", "/ready", &[]).await;
+        assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ready.json()["status"], "not_ready");
+    }
+
+    #[tokio::test]
+    async fn metrics_are_for_this_machine_or_with_the_token() {
+        let with_token = state("metrics_token = 'a-token'", vec![]);
+        let without = state("", vec![]);
+        let bearer = [("authorization", "Bearer a-token")];
+        let proxied = [("x-forwarded-for", "127.0.0.1")];
+        for (state, peer, headers, expected) in [
+            (&without, "127.0.0.1", &[][..], 200),
+            (&without, "::1", &[], 200),
+            (&without, "192.0.2.1", &[], 401),
+            (&without, "192.0.2.1", &bearer, 401),
+            (&without, "192.0.2.1", &[("authorization", "Bearer ")], 401),
+            (&without, "127.0.0.1", &proxied, 401),
+            (&with_token, "127.0.0.1", &[], 200),
+            (&with_token, "192.0.2.1", &bearer, 200),
+            (&with_token, "192.0.2.1", &[("authorization", "Bearer b-token")], 401),
+        ] {
+            let answer = get(state, peer, "/metrics", headers).await;
+            assert_eq!(answer.status, expected, "{peer} {headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_document_describes_every_operation() {
+        let answer = get(&state("", vec![]), "192.0.2.1", "/api/v1/openapi.json", &[]).await;
+        assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json");
+        let document = answer.json();
+        assert_eq!(document, serde_json::to_value(super::document()).unwrap());
+        let schemes = document["components"]["securitySchemes"].as_object().unwrap();
+        assert_eq!(schemes["session"]["name"], "gatekey_session");
+        assert_eq!(schemes["bearer"]["scheme"], "bearer");
+        assert_eq!(schemes["gateway_token"]["name"], "X-Gateway-Token");
+
+        let mut ids = std::collections::BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let at = format!("{method} {path}");
+                assert!(operation[CALLER].is_string(), "{at}: nobody says who may call it");
+                assert!(operation["security"].is_array(), "{at}");
+                assert!(operation["summary"].is_string(), "{at} has no summary");
+                assert!(operation["responses"]["500"].is_object(), "{at}");
+                assert!(operation["tags"].is_array(), "{at}");
+                let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+                assert!(!id.is_empty() && ids.insert(id.clone()), "{at}: operationId {id:?}");
+            }
+        }
+        assert!(ids.contains("openapi") && ids.contains("health"));
+
+        // What is referred to is there.
+        let mut rest = answer.body.as_str();
+        while let Some(at) = rest.find("\"$ref\":\"#/components/") {
+            rest = &rest[at + "\"$ref\":\"#".len()..];
+            let pointer = rest.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_viewer_loads_nothing_from_elsewhere() {
+        let state = state("", vec![]);
+        let page = get(&state, "192.0.2.1", "/docs/", &[]).await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert!(!page.body.contains("://"), "{}", page.body);
+        let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.contains("script-src 'self';"), "{policy}");
+        let settings = get(&state, "192.0.2.1", "/docs/swagger-initializer.js", &[]).await;
+        assert!(settings.body.contains("/api/v1/openapi.json"), "{}", settings.body);
+        let nothing = get(&state, "192.0.2.1", "/docs/nope.js", &[]).await;
+        assert_eq!(
+            (nothing.status, &nothing.json()["error"]["code"]),
+            (StatusCode::NOT_FOUND, &json!("not_found"))
+        );
+        assert_eq!(get(&state, "192.0.2.1", "/docs", &[]).await.status, StatusCode::SEE_OTHER);
+    }
+}
