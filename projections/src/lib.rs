@@ -3,8 +3,28 @@
 //! One file per view holds its rows, `apply` and its queries. The log writer folds each batch into
 //! the views in the transaction that appends it, so a view is never behind the log.
 
+pub mod access_rules;
+pub mod api_keys;
+pub mod audit;
+pub mod authorities;
+pub mod certificates;
+pub mod connections;
 mod db;
+pub mod gateways;
+mod grants;
+pub mod index;
+mod list;
+pub mod logins;
+pub mod networks;
 mod rows;
+pub mod settings;
+mod table;
+pub mod users;
+mod views;
 
 pub use db::{Arg, Conn, Db, Dialect, Location, Readable};
+pub use grants::{GROUP_SORT, GrantedGroup, GrantedUser, USER_SORT};
+pub use list::{Cursor, ListError, Listed, Sort, Wanted};
 pub use rows::{Key, Rows, Table, View, project};
+pub use table::Texts;
+pub use views::all as all_views;

@@ -1,0 +1,243 @@
+-- The views: rows folded from events by the projections crate, in the transaction that appends them.
+-- Lists are JSON text. What was deleted keeps its row, so that history can name it.
+-- `revision` and `etag` are the sequence and the position of the last event that changed a field an admin can write.
+
+CREATE TABLE gateways (
+    id                 text    PRIMARY KEY,
+    name               text    NOT NULL,
+    description        text    NOT NULL,
+    hostname           text    NOT NULL,
+    public_ip          text,
+    port               bigint  NOT NULL,
+    protocol           text    NOT NULL,
+    vpn_subnet         text    NOT NULL,
+    crypto_profile     text    NOT NULL,
+    tls_auth           boolean NOT NULL,
+    full_tunnel        boolean NOT NULL,
+    push_dns           boolean NOT NULL,
+    dns_servers        text    NOT NULL,
+    active             boolean NOT NULL,
+    online             boolean NOT NULL,
+    reported_ip        text,
+    token_hash         text    NOT NULL,
+    tls_auth_key       text    NOT NULL,
+    server_certificate text,
+    reprovisions       bigint  NOT NULL,
+    created_at         bigint  NOT NULL,
+    updated_at         bigint  NOT NULL,
+    deleted_at         bigint,
+    revision           bigint  NOT NULL,
+    etag               bigint  NOT NULL
+);
+CREATE INDEX gateways_by_token ON gateways (token_hash);
+CREATE INDEX gateways_by_name ON gateways (name, id);
+CREATE INDEX gateways_by_age ON gateways (created_at, id);
+
+CREATE TABLE gateway_users (
+    gateway_id text   NOT NULL,
+    user_id    text   NOT NULL,
+    granted_at bigint NOT NULL,
+    PRIMARY KEY (gateway_id, user_id)
+);
+CREATE INDEX gateway_users_by_user ON gateway_users (user_id);
+
+CREATE TABLE gateway_groups (
+    gateway_id text   NOT NULL,
+    group_name text   NOT NULL,
+    granted_at bigint NOT NULL,
+    PRIMARY KEY (gateway_id, group_name)
+);
+CREATE INDEX gateway_groups_by_group ON gateway_groups (group_name);
+
+CREATE TABLE gateway_networks (
+    gateway_id text   NOT NULL,
+    network_id text   NOT NULL,
+    granted_at bigint NOT NULL,
+    PRIMARY KEY (gateway_id, network_id)
+);
+CREATE INDEX gateway_networks_by_network ON gateway_networks (network_id);
+
+-- `signed_out` is the position of the last event that ended all logins of the person.
+CREATE TABLE users (
+    id                   text    PRIMARY KEY,
+    username             text,
+    email                text,
+    name                 text,
+    role                 text    NOT NULL,
+    active               boolean NOT NULL,
+    password             text,
+    must_change_password boolean NOT NULL,
+    last_login_at        bigint,
+    signed_out           bigint  NOT NULL,
+    created_at           bigint  NOT NULL,
+    updated_at           bigint  NOT NULL,
+    deleted_at           bigint,
+    revision             bigint  NOT NULL,
+    etag                 bigint  NOT NULL
+);
+CREATE INDEX users_by_username ON users (username, id);
+CREATE INDEX users_by_email ON users (email, id);
+CREATE INDEX users_by_age ON users (created_at, id);
+
+CREATE TABLE user_groups (
+    user_id    text NOT NULL,
+    group_name text NOT NULL,
+    PRIMARY KEY (user_id, group_name)
+);
+CREATE INDEX user_groups_by_group ON user_groups (group_name, user_id);
+
+CREATE TABLE api_keys (
+    id           text   PRIMARY KEY,
+    user_id      text   NOT NULL,
+    name         text   NOT NULL,
+    prefix       text   NOT NULL,
+    key_hash     text   NOT NULL,
+    scopes       text   NOT NULL,
+    expires_at   bigint,
+    source_cidrs text   NOT NULL,
+    created_at   bigint NOT NULL,
+    revoked_at   bigint
+);
+CREATE INDEX api_keys_by_hash ON api_keys (key_hash);
+CREATE INDEX api_keys_by_user ON api_keys (user_id, created_at, id);
+
+CREATE TABLE networks (
+    id          text   PRIMARY KEY,
+    name        text   NOT NULL,
+    cidr        text   NOT NULL,
+    description text   NOT NULL,
+    created_at  bigint NOT NULL,
+    updated_at  bigint NOT NULL,
+    deleted_at  bigint,
+    revision    bigint NOT NULL,
+    etag        bigint NOT NULL
+);
+CREATE INDEX networks_by_name ON networks (name, id);
+CREATE INDEX networks_by_age ON networks (created_at, id);
+
+CREATE TABLE access_rules (
+    id          text    PRIMARY KEY,
+    name        text    NOT NULL,
+    description text    NOT NULL,
+    target_type text    NOT NULL,
+    value       text    NOT NULL,
+    port_range  text,
+    protocol    text,
+    network_id  text,
+    active      boolean NOT NULL,
+    created_at  bigint  NOT NULL,
+    updated_at  bigint  NOT NULL,
+    deleted_at  bigint,
+    revision    bigint  NOT NULL,
+    etag        bigint  NOT NULL
+);
+CREATE INDEX access_rules_by_name ON access_rules (name, id);
+CREATE INDEX access_rules_by_age ON access_rules (created_at, id);
+CREATE INDEX access_rules_by_network ON access_rules (network_id);
+
+CREATE TABLE access_rule_users (
+    access_rule_id text   NOT NULL,
+    user_id        text   NOT NULL,
+    granted_at     bigint NOT NULL,
+    PRIMARY KEY (access_rule_id, user_id)
+);
+CREATE INDEX access_rule_users_by_user ON access_rule_users (user_id);
+
+CREATE TABLE access_rule_groups (
+    access_rule_id text   NOT NULL,
+    group_name     text   NOT NULL,
+    granted_at     bigint NOT NULL,
+    PRIMARY KEY (access_rule_id, group_name)
+);
+CREATE INDEX access_rule_groups_by_group ON access_rule_groups (group_name);
+
+CREATE TABLE certificates (
+    id          text   PRIMARY KEY,
+    kind        text   NOT NULL,
+    serial      text   NOT NULL,
+    user_id     text,
+    gateway_id  text   NOT NULL,
+    common_name text,
+    token_hash  text,
+    bundle      text   NOT NULL,
+    fingerprint text   NOT NULL,
+    not_before  bigint NOT NULL,
+    not_after   bigint NOT NULL,
+    issued_at   bigint NOT NULL,
+    revoked_at  bigint,
+    reason      text
+);
+CREATE INDEX certificates_by_serial ON certificates (serial);
+CREATE INDEX certificates_by_token ON certificates (token_hash) WHERE token_hash IS NOT NULL;
+CREATE INDEX certificates_by_age ON certificates (kind, issued_at, id);
+CREATE INDEX certificates_by_user ON certificates (user_id, issued_at, id) WHERE user_id IS NOT NULL;
+CREATE INDEX certificates_by_gateway ON certificates (gateway_id, issued_at, id);
+CREATE INDEX certificates_by_expiry ON certificates (not_after);
+CREATE INDEX certificates_revoked ON certificates (not_after) WHERE revoked_at IS NOT NULL;
+
+-- `position` is where the connection began in the log, `version` the sequence of its last event.
+CREATE TABLE connections (
+    id               text   PRIMARY KEY,
+    gateway_id       text   NOT NULL,
+    user_id          text   NOT NULL,
+    certificate_id   text   NOT NULL,
+    serial           text   NOT NULL,
+    common_name      text,
+    client_ip        text,
+    vpn_ip           text,
+    vpn_ipv6         text,
+    connected_at     bigint NOT NULL,
+    disconnected_at  bigint,
+    end_reason       text,
+    duration_seconds bigint,
+    bytes_received   bigint,
+    bytes_sent       bigint,
+    position         bigint NOT NULL,
+    version          bigint NOT NULL
+);
+CREATE INDEX connections_by_age ON connections (connected_at, id);
+CREATE INDEX connections_by_user ON connections (user_id, connected_at, id);
+CREATE INDEX connections_by_gateway ON connections (gateway_id, connected_at, id);
+CREATE INDEX connections_by_certificate ON connections (certificate_id, connected_at, id);
+CREATE INDEX connections_open ON connections (connected_at, id) WHERE disconnected_at IS NULL;
+CREATE INDEX connections_open_by_gateway ON connections (gateway_id, connected_at, id) WHERE disconnected_at IS NULL;
+CREATE INDEX connections_lost ON connections (disconnected_at) WHERE end_reason = 'gateway_lost';
+
+-- `position` is where the login began in the log.
+CREATE TABLE logins (
+    id         text   PRIMARY KEY,
+    user_id    text   NOT NULL,
+    method     text   NOT NULL,
+    token_hash text   NOT NULL,
+    client_ip  text,
+    user_agent text,
+    began_at   bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    ended_at   bigint,
+    end_reason text,
+    position   bigint NOT NULL
+);
+CREATE INDEX logins_by_token ON logins (token_hash);
+CREATE INDEX logins_by_user ON logins (user_id, began_at, id);
+CREATE INDEX logins_live ON logins (expires_at) WHERE ended_at IS NULL;
+
+CREATE TABLE authorities (
+    id          text   PRIMARY KEY,
+    certificate text   NOT NULL,
+    fingerprint text   NOT NULL,
+    not_after   bigint NOT NULL,
+    key         text   NOT NULL,
+    created_at  bigint NOT NULL
+);
+
+CREATE TABLE settings (
+    id         text   PRIMARY KEY,
+    document   text   NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL,
+    revision   bigint NOT NULL,
+    etag       bigint NOT NULL
+);
+
+-- The audit's filter by kind.
+CREATE INDEX events_by_type ON events (aggregate_type, position);

@@ -1,0 +1,251 @@
+//! Certificates: those of clients, which are called configs, and those of gateways.
+
+use crate::db::Db;
+use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Wanted, columns};
+use crate::rows::{Rows, View};
+use crate::table::table;
+use chrono::{DateTime, Utc};
+use gatekey_aggregates::certificate::{Event as CertificateEvent, Subject};
+use gatekey_aggregates::values::micros;
+use gatekey_aggregates::{Event, Recorded};
+
+/// `kind` of a client's certificate.
+pub const CLIENT: &str = "client";
+/// `kind` of a gateway's certificate.
+pub const SERVER: &str = "server";
+
+table! {
+    /// A certificate.
+    pub struct CertificateRow: "certificates" by [id] {
+        /// `cfg-…`
+        id: String,
+        /// [`CLIENT`] or [`SERVER`].
+        kind: String,
+        /// Lower-case hex without leading zeros.
+        serial: String,
+        /// Whose, where it is a client's.
+        user_id: Option<String>,
+        /// The gateway it is for.
+        gateway_id: String,
+        /// A server's is its gateway's id. None: erased.
+        common_name: Option<String>,
+        /// Hash of the config's own password, where it is a client's.
+        token_hash: Option<String>,
+        /// Where its private parts are kept.
+        bundle: String,
+        /// SHA-256 of the DER, in hex.
+        fingerprint: String,
+        /// Valid from.
+        not_before: i64,
+        /// Valid until.
+        not_after: i64,
+        /// When it was issued.
+        issued_at: i64,
+        /// When it was revoked.
+        revoked_at: Option<i64>,
+        /// Why.
+        reason: Option<String>,
+    }
+}
+
+/// The view of certificates.
+pub struct Certificates;
+
+impl View for Certificates {
+    fn name(&self) -> &'static str {
+        "certificates"
+    }
+
+    fn version(&self) -> i64 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["certificates"]
+    }
+
+    fn want(&self, recorded: &Recorded, rows: &mut Rows) {
+        if matches!(recorded.event, Event::Certificate(CertificateEvent::Revoked { .. })) {
+            rows.want::<CertificateRow>(vec![recorded.aggregate_id.clone()]);
+        }
+    }
+
+    fn apply(&self, recorded: &Recorded, rows: &mut Rows) {
+        let Event::Certificate(event) = &recorded.event else { return };
+        let id = recorded.aggregate_id.clone();
+        let at = micros(recorded.recorded_at);
+        match event {
+            CertificateEvent::Issued(it) => {
+                let (kind, common_name, token_hash) = match &it.subject {
+                    Subject::Client { common_name, token_hash, .. } => (
+                        CLIENT,
+                        common_name.open().map(ToString::to_string),
+                        Some(token_hash.to_string()),
+                    ),
+                    Subject::Server { gateway_id, .. } => {
+                        (SERVER, Some(gateway_id.to_string()), None)
+                    }
+                };
+                rows.put(CertificateRow {
+                    id,
+                    kind: kind.to_owned(),
+                    serial: it.serial.to_string(),
+                    user_id: it.subject.user_id().map(ToString::to_string),
+                    gateway_id: it.subject.gateway_id().to_string(),
+                    common_name,
+                    token_hash,
+                    bundle: it.subject.bundle().to_string(),
+                    fingerprint: it.fingerprint.clone(),
+                    not_before: micros(it.not_before),
+                    not_after: micros(it.not_after),
+                    issued_at: at,
+                    revoked_at: None,
+                    reason: None,
+                });
+            }
+            CertificateEvent::Revoked { reason } => {
+                rows.change::<CertificateRow>(&vec![id], |row| {
+                    row.revoked_at = Some(at);
+                    row.reason = Some(reason.as_str().to_owned());
+                });
+            }
+        }
+    }
+}
+
+/// A certificate with the names of its owner and its gateway.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct Certificate {
+    /// The certificate.
+    #[sqlx(flatten)]
+    pub row: CertificateRow,
+    /// Its owner's user name.
+    pub username: Option<String>,
+    /// Its owner's e-mail.
+    pub email: Option<String>,
+    /// What its gateway is called.
+    pub gateway_name: Option<String>,
+}
+
+/// Where a certificate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Neither revoked nor expired.
+    Active,
+    /// Revoked, expired since or not.
+    Revoked,
+    /// Expired without having been revoked.
+    Expired,
+}
+
+/// Which configs are listed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Those of this user.
+    pub user_id: Option<String>,
+    /// Those for this gateway.
+    pub gateway_id: Option<String>,
+    /// Those that stand so at this time.
+    pub status: Option<(Status, DateTime<Utc>)>,
+}
+
+fn query() -> Query {
+    Query::new(
+        format!("{}, u.username, u.email, g.name AS gateway_name", columns::<CertificateRow>("t")),
+        "certificates t LEFT JOIN users u ON u.id = t.user_id \
+         LEFT JOIN gateways g ON g.id = t.gateway_id",
+    )
+}
+
+/// The certificate with this id.
+pub async fn find(db: &Db, id: &str) -> Result<Option<Certificate>, sqlx::Error> {
+    query().with("t.id = {}", id).optional(db).await
+}
+
+/// The certificate with this serial.
+pub async fn by_serial(db: &Db, serial: &str) -> Result<Option<Certificate>, sqlx::Error> {
+    query().with("t.serial = {}", serial).optional(db).await
+}
+
+/// The config whose own password has this hash.
+pub async fn by_token_hash(db: &Db, hash: &str) -> Result<Option<Certificate>, sqlx::Error> {
+    query().with("t.token_hash = {}", hash).optional(db).await
+}
+
+/// Configs, the newest first; `q` looks at common name, serial, the owner's user name and e-mail, and
+/// the gateway's name.
+pub async fn configs(
+    db: &Db,
+    wanted: &Wanted,
+    filter: &Filter,
+) -> Result<Listed<Certificate>, ListError> {
+    let mut query = query()
+        .with("t.kind = {}", CLIENT)
+        .when("t.user_id = {}", filter.user_id.clone())
+        .when("t.gateway_id = {}", filter.gateway_id.clone())
+        .search(
+            &["t.common_name", "t.serial", "u.username", "u.email", "g.name"],
+            wanted.q.as_deref(),
+        );
+    if let Some((status, now)) = filter.status {
+        let now = micros(now);
+        query = match status {
+            Status::Active => query.and("t.revoked_at IS NULL").with("t.not_after > {}", now),
+            Status::Revoked => query.and("t.revoked_at IS NOT NULL"),
+            Status::Expired => query.and("t.revoked_at IS NULL").with("t.not_after <= {}", now),
+        };
+    }
+    let keyset = Keyset {
+        columns: &[("t.issued_at", Holds::Ints), ("t.id", Holds::Texts)],
+        place: |it: &Certificate| {
+            vec![Place::Int(it.row.issued_at), Place::Text(it.row.id.clone())]
+        },
+        descending: true,
+    };
+    query.keyset(db, wanted, &keyset).await
+}
+
+/// Every certificate of a user that is neither revoked nor expired, the oldest first.
+pub async fn live_of_user(
+    db: &Db,
+    user_id: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<CertificateRow>, sqlx::Error> {
+    live(now).with("t.user_id = {}", user_id).all(db, "t.issued_at, t.id").await
+}
+
+/// Every certificate for a gateway, its own too, that is neither revoked nor expired, the oldest
+/// first.
+pub async fn live_of_gateway(
+    db: &Db,
+    gateway_id: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<CertificateRow>, sqlx::Error> {
+    live(now).with("t.gateway_id = {}", gateway_id).all(db, "t.issued_at, t.id").await
+}
+
+fn live(now: DateTime<Utc>) -> Query {
+    Query::new(columns::<CertificateRow>("t"), "certificates t")
+        .and("t.revoked_at IS NULL")
+        .with("t.not_after > {}", micros(now))
+}
+
+/// An entry of a revocation list.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct Revoked {
+    /// Lower-case hex without leading zeros.
+    pub serial: String,
+    /// When.
+    pub revoked_at: i64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Every revoked certificate that had not expired at `since`, by serial.
+pub async fn revoked(db: &Db, since: DateTime<Utc>) -> Result<Vec<Revoked>, sqlx::Error> {
+    Query::new("t.serial, t.revoked_at, t.reason", "certificates t")
+        .and("t.revoked_at IS NOT NULL")
+        .with("t.not_after > {}", micros(since))
+        .all(db, "t.serial")
+        .await
+}

@@ -1,0 +1,404 @@
+//! Gateways: who they are, who may use them, and what can be reached through them.
+
+use crate::db::Db;
+use crate::grants::{self, GrantedGroup, GrantedUser};
+use crate::list::{BY_NAME, ListError, Listed, Orders, Query, Wanted, columns, names};
+use crate::rows::{Rows, View};
+use crate::table::{Texts, stamp, table};
+use gatekey_aggregates::gateway::{Configuration, Event as GatewayEvent};
+use gatekey_aggregates::values::micros;
+use gatekey_aggregates::{Event, Recorded, network, user};
+
+table! {
+    /// A gateway.
+    pub struct GatewayRow: "gateways" by [id] {
+        /// `gw-…`
+        id: String,
+        /// Unique among those that were not deleted.
+        name: String,
+        /// Free text.
+        description: String,
+        /// Where clients find it.
+        hostname: String,
+        /// Its address, where an admin fixed it.
+        public_ip: Option<String>,
+        /// OpenVPN's `port`.
+        port: i64,
+        /// `udp` or `tcp`.
+        protocol: String,
+        /// What clients are given addresses from.
+        vpn_subnet: String,
+        /// `modern`, `fips` or `compatible`.
+        crypto_profile: String,
+        /// Whether the control channel is authenticated with a shared key.
+        tls_auth: bool,
+        /// Whether clients send all their traffic through it.
+        full_tunnel: bool,
+        /// Whether clients are told to use `dns_servers`.
+        push_dns: bool,
+        /// Addresses.
+        dns_servers: Texts,
+        /// Whether it lets anybody in.
+        active: bool,
+        /// Whether its agent was heard of lately.
+        online: bool,
+        /// The address that its agent reports.
+        reported_ip: Option<String>,
+        /// Hash of its agent's token.
+        token_hash: String,
+        /// Where its tls-auth key is kept.
+        tls_auth_key: String,
+        /// Its server certificate's id.
+        server_certificate: Option<String>,
+        /// How often it was asked to provision anew.
+        reprovisions: i64,
+        /// When it was registered.
+        created_at: i64,
+        /// When an admin last changed it.
+        updated_at: i64,
+        /// When it was deleted.
+        deleted_at: Option<i64>,
+        /// Sequence of the last change by an admin.
+        revision: i64,
+        /// Position of the last change by an admin.
+        etag: i64,
+    }
+}
+
+table! {
+    /// A user who may use a gateway by themselves.
+    pub struct GatewayUserRow: "gateway_users" by [gateway_id, user_id] {
+        /// Which gateway.
+        gateway_id: String,
+        /// Who.
+        user_id: String,
+        /// Since when.
+        granted_at: i64,
+    }
+}
+
+table! {
+    /// A group whose members may use a gateway.
+    pub struct GatewayGroupRow: "gateway_groups" by [gateway_id, group_name] {
+        /// Which gateway.
+        gateway_id: String,
+        /// Which group.
+        group_name: String,
+        /// Since when.
+        granted_at: i64,
+    }
+}
+
+table! {
+    /// A network that can be reached through a gateway.
+    pub struct GatewayNetworkRow: "gateway_networks" by [gateway_id, network_id] {
+        /// Which gateway.
+        gateway_id: String,
+        /// Which network.
+        network_id: String,
+        /// Since when.
+        granted_at: i64,
+    }
+}
+
+impl GatewayRow {
+    fn configure(&mut self, it: &Configuration) {
+        self.name = it.name.to_string();
+        self.description = it.description.to_string();
+        self.hostname = it.hostname.to_string();
+        self.public_ip = it.public_ip.map(|ip| ip.to_string());
+        self.port = it.port.into();
+        it.protocol.as_str().clone_into(&mut self.protocol);
+        self.vpn_subnet = it.vpn_subnet.to_string();
+        it.crypto_profile.as_str().clone_into(&mut self.crypto_profile);
+        self.tls_auth = it.tls_auth;
+        self.full_tunnel = it.full_tunnel;
+        self.push_dns = it.push_dns;
+        self.dns_servers = it.dns_servers.iter().collect();
+        self.active = it.active;
+    }
+}
+
+/// The view of gateways.
+pub struct Gateways;
+
+impl View for Gateways {
+    fn name(&self) -> &'static str {
+        "gateways"
+    }
+
+    fn version(&self) -> i64 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["gateways", "gateway_users", "gateway_groups", "gateway_networks"]
+    }
+
+    fn want(&self, recorded: &Recorded, rows: &mut Rows) {
+        if matches!(recorded.event, Event::Gateway(_)) {
+            rows.want::<GatewayRow>(vec![recorded.aggregate_id.clone()]);
+        }
+    }
+
+    fn apply(&self, recorded: &Recorded, rows: &mut Rows) {
+        let id = recorded.aggregate_id.as_str();
+        match &recorded.event {
+            Event::Gateway(event) => apply(recorded, event, rows),
+            Event::User(user::Event::Deleted {}) => {
+                rows.purge::<GatewayUserRow>("user_id", id, |row| &row.user_id);
+            }
+            Event::Network(network::Event::Deleted {}) => {
+                rows.purge::<GatewayNetworkRow>("network_id", id, |row| &row.network_id);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn apply(recorded: &Recorded, event: &GatewayEvent, rows: &mut Rows) {
+    let id = &recorded.aggregate_id;
+    let at = micros(recorded.recorded_at);
+    let mut change = |change: &dyn Fn(&mut GatewayRow)| {
+        rows.change::<GatewayRow>(&vec![id.clone()], |row| {
+            change(row);
+            stamp!(row, recorded);
+        });
+    };
+    match event {
+        GatewayEvent::Registered { configuration, token_hash, tls_auth_key } => {
+            let mut row = GatewayRow {
+                id: id.clone(),
+                name: String::new(),
+                description: String::new(),
+                hostname: String::new(),
+                public_ip: None,
+                port: 0,
+                protocol: String::new(),
+                vpn_subnet: String::new(),
+                crypto_profile: String::new(),
+                tls_auth: false,
+                full_tunnel: false,
+                push_dns: false,
+                dns_servers: Texts::default(),
+                active: false,
+                online: false,
+                reported_ip: None,
+                token_hash: token_hash.to_string(),
+                tls_auth_key: tls_auth_key.to_string(),
+                server_certificate: None,
+                reprovisions: 0,
+                created_at: at,
+                updated_at: at,
+                deleted_at: None,
+                revision: recorded.sequence,
+                etag: recorded.position,
+            };
+            row.configure(configuration);
+            rows.put(row);
+        }
+        GatewayEvent::Updated { configuration } => change(&|row| row.configure(configuration)),
+        GatewayEvent::UserGranted { user_id } => rows.put(GatewayUserRow {
+            gateway_id: id.clone(),
+            user_id: user_id.to_string(),
+            granted_at: at,
+        }),
+        GatewayEvent::UserRevoked { user_id } => {
+            rows.remove::<GatewayUserRow>(vec![id.clone(), user_id.to_string()]);
+        }
+        GatewayEvent::GroupGranted { group } => rows.put(GatewayGroupRow {
+            gateway_id: id.clone(),
+            group_name: group.to_string(),
+            granted_at: at,
+        }),
+        GatewayEvent::GroupRevoked { group } => {
+            rows.remove::<GatewayGroupRow>(vec![id.clone(), group.to_string()]);
+        }
+        GatewayEvent::NetworkAttached { network_id } => rows.put(GatewayNetworkRow {
+            gateway_id: id.clone(),
+            network_id: network_id.to_string(),
+            granted_at: at,
+        }),
+        GatewayEvent::NetworkDetached { network_id } => {
+            rows.remove::<GatewayNetworkRow>(vec![id.clone(), network_id.to_string()]);
+        }
+        GatewayEvent::TokenRotated { token_hash } => {
+            change(&|row| row.token_hash = token_hash.to_string());
+        }
+        GatewayEvent::ReprovisionRequested {} => change(&|row| row.reprovisions += 1),
+        GatewayEvent::ServerCertificateInstalled { certificate_id } => {
+            change(&|row| row.server_certificate = Some(certificate_id.to_string()));
+        }
+        GatewayEvent::CameOnline {} => change(&|row| row.online = true),
+        GatewayEvent::WentOffline {} => change(&|row| row.online = false),
+        GatewayEvent::AddressChanged { public_ip } => {
+            change(&|row| row.reported_ip = Some(public_ip.to_string()));
+        }
+        GatewayEvent::Deleted {} => {
+            change(&|row| {
+                row.online = false;
+                row.deleted_at = Some(at);
+            });
+            rows.purge::<GatewayUserRow>("gateway_id", id, |row| &row.gateway_id);
+            rows.purge::<GatewayGroupRow>("gateway_id", id, |row| &row.gateway_id);
+            rows.purge::<GatewayNetworkRow>("gateway_id", id, |row| &row.gateway_id);
+        }
+    }
+}
+
+/// A gateway with what its agent last said.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct Gateway {
+    /// The gateway.
+    #[sqlx(flatten)]
+    pub row: GatewayRow,
+    /// When it was last heard of, in any way.
+    pub last_heard: Option<i64>,
+    /// When it last sent a heartbeat.
+    pub last_heartbeat: Option<i64>,
+    /// How many clients its agent counts.
+    pub active_clients: Option<i64>,
+    /// Whether its agent sees OpenVPN run.
+    pub openvpn_running: Option<bool>,
+    /// Which configuration its agent has.
+    pub config_version: Option<String>,
+}
+
+/// Which gateways are listed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Those that let people in, or those that do not.
+    pub active: Option<bool>,
+    /// Those that were heard of lately, or those that were not.
+    pub online: Option<bool>,
+    /// Those that this user may use, by themselves or as a member of a group.
+    pub granted_to: Option<String>,
+    /// Those that were granted to this group.
+    pub group: Option<String>,
+    /// Those through which this network can be reached.
+    pub network_id: Option<String>,
+}
+
+const ORDERS: [(&str, &str); 5] = [
+    ("name", "lower(t.name) {}"),
+    ("hostname", "t.hostname {}"),
+    ("online", "t.online {}"),
+    ("created_at", "t.created_at {}"),
+    ("last_heartbeat", "h.last_heartbeat {} NULLS LAST"),
+];
+
+/// What gateways can be sorted by.
+pub const SORT: &[&str] = &names(&ORDERS);
+
+fn query() -> Query {
+    Query::new(
+        format!(
+            "{}, h.last_heard, h.last_heartbeat, h.active_clients, h.openvpn_running, h.config_version",
+            columns::<GatewayRow>("t")
+        ),
+        "gateways t LEFT JOIN gateway_telemetry h ON h.gateway_id = t.id",
+    )
+}
+
+/// The gateway with this id, unless it was deleted.
+pub async fn find(db: &Db, id: &str) -> Result<Option<Gateway>, sqlx::Error> {
+    query().with("t.id = {}", id).and("t.deleted_at IS NULL").optional(db).await
+}
+
+/// The gateway with this id, deleted or not.
+pub async fn find_any(db: &Db, id: &str) -> Result<Option<Gateway>, sqlx::Error> {
+    query().with("t.id = {}", id).optional(db).await
+}
+
+/// Gateways; `q` looks at name, description and host name.
+pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<Gateway>, ListError> {
+    query()
+        .and("t.deleted_at IS NULL")
+        .when("t.active = {}", filter.active)
+        .when("t.online = {}", filter.online)
+        .when(
+            "EXISTS (SELECT 1 FROM gateway_users a WHERE a.gateway_id = t.id AND a.user_id = {}) \
+             OR EXISTS (SELECT 1 FROM gateway_groups a \
+               JOIN user_groups m ON m.group_name = a.group_name \
+               WHERE a.gateway_id = t.id AND m.user_id = {})",
+            filter.granted_to.clone(),
+        )
+        .when(
+            "EXISTS (SELECT 1 FROM gateway_groups a \
+             WHERE a.gateway_id = t.id AND a.group_name = {})",
+            filter.group.clone(),
+        )
+        .when(
+            "EXISTS (SELECT 1 FROM gateway_networks a \
+             WHERE a.gateway_id = t.id AND a.network_id = {})",
+            filter.network_id.clone(),
+        )
+        .search(&["t.name", "t.description", "t.hostname"], wanted.q.as_deref())
+        .page(db, wanted, &Orders { by: &ORDERS, default: BY_NAME, tie: "t.id" })
+        .await
+}
+
+/// A network that can be reached through a gateway.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct AttachedNetwork {
+    /// `net-…`
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub cidr: String,
+    /// Free text.
+    pub description: String,
+    /// Since when.
+    pub granted_at: i64,
+}
+
+const NETWORK_ORDERS: [(&str, &str); 2] =
+    [("name", "lower(n.name) {}"), ("granted_at", "t.granted_at {}")];
+
+/// What attached networks can be sorted by.
+pub const NETWORK_SORT: &[&str] = &names(&NETWORK_ORDERS);
+
+/// Users who were granted this gateway by themselves; `q` looks at user name, e-mail and name.
+pub async fn users(db: &Db, id: &str, wanted: &Wanted) -> Result<Listed<GrantedUser>, ListError> {
+    grants::users(db, wanted, "gateway_users", "gateway_id", id).await
+}
+
+/// Groups that were granted this gateway.
+pub async fn groups(db: &Db, id: &str, wanted: &Wanted) -> Result<Listed<GrantedGroup>, ListError> {
+    grants::groups(db, wanted, "gateway_groups", "gateway_id", id).await
+}
+
+/// Networks that can be reached through this gateway; `q` looks at name, addresses and description.
+pub async fn networks(
+    db: &Db,
+    id: &str,
+    wanted: &Wanted,
+) -> Result<Listed<AttachedNetwork>, ListError> {
+    Query::new(
+        "n.id, n.name, n.cidr, n.description, t.granted_at",
+        "gateway_networks t JOIN networks n ON n.id = t.network_id",
+    )
+    .with("t.gateway_id = {}", id)
+    .and("n.deleted_at IS NULL")
+    .search(&["n.name", "n.cidr", "n.description"], wanted.q.as_deref())
+    .page(db, wanted, &Orders { by: &NETWORK_ORDERS, default: BY_NAME, tie: "n.id" })
+    .await
+}
+
+/// Whether a user may use a gateway, by themselves or as a member of a group.
+pub async fn is_granted(db: &Db, id: &str, user_id: &str) -> Result<bool, sqlx::Error> {
+    let found: Option<(i64,)> = Query::new("CAST(1 AS BIGINT)", "gateways t")
+        .with("t.id = {}", id)
+        .and("t.deleted_at IS NULL")
+        .with(
+            "EXISTS (SELECT 1 FROM gateway_users a WHERE a.gateway_id = t.id AND a.user_id = {}) \
+             OR EXISTS (SELECT 1 FROM gateway_groups a \
+               JOIN user_groups m ON m.group_name = a.group_name \
+               WHERE a.gateway_id = t.id AND m.user_id = {})",
+            user_id,
+        )
+        .optional(db)
+        .await?;
+    Ok(found.is_some())
+}

@@ -1,0 +1,381 @@
+//! Lists: filters, search, order and paging, as SQL that both databases speak.
+
+use crate::db::{Arg, Db, Readable};
+use crate::rows::Table;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::str::FromStr;
+
+/// An order that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sort {
+    /// A name of the list's `SORT`.
+    pub by: &'static str,
+    /// The greatest first.
+    pub descending: bool,
+}
+
+/// Which part of a list is wanted, in which order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// Only what has this text in it, whatever the case of its letters.
+    pub q: Option<String>,
+    /// The order; else the list's own.
+    pub sort: Option<Sort>,
+    /// Where to go on, in lists that give cursors. It takes the place of `offset`.
+    pub cursor: Option<Cursor>,
+    /// At most so many.
+    pub limit: i64,
+    /// After so many.
+    pub offset: i64,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { q: None, sort: None, cursor: None, limit: 20, offset: 0 }
+    }
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed<T> {
+    /// The part.
+    pub rows: Vec<T>,
+    /// How many there are in all.
+    pub total: i64,
+    /// Where to go on, in lists that give cursors and have more.
+    pub next_cursor: Option<Cursor>,
+}
+
+impl<T> Listed<T> {
+    /// The same with each row changed.
+    pub fn map<U>(self, change: impl FnMut(T) -> U) -> Listed<U> {
+        let rows = self.rows.into_iter().map(change).collect();
+        Listed { rows, total: self.total, next_cursor: self.next_cursor }
+    }
+}
+
+/// Why there is no list.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// It has no such order.
+    #[error("this list can't be sorted by `{0}`")]
+    Sort(&'static str),
+    /// The cursor was given out by another list, or by this one with other filters.
+    #[error("the cursor is not of this list")]
+    Cursor,
+    /// The database did not answer.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// A place in a list that was given out as `next_cursor`.
+///
+/// It holds the last row's place in the order, and a fingerprint of the query: a cursor of another
+/// list, or of other filters, is refused. It is no secret, and nothing is allowed by it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cursor {
+    #[serde(rename = "q")]
+    query: String,
+    #[serde(rename = "k")]
+    key: Vec<Place>,
+}
+
+/// A value that is ordered by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Place {
+    Int(i64),
+    Text(String),
+}
+
+/// What a column that is ordered by holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Holds {
+    Ints,
+    Texts,
+}
+
+impl Holds {
+    fn holds(self, place: &Place) -> bool {
+        matches!((self, place), (Self::Ints, Place::Int(_)) | (Self::Texts, Place::Text(_)))
+    }
+}
+
+impl From<Place> for Arg {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Int(number) => number.into(),
+            Place::Text(text) => text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_vec(self).map_err(|_| fmt::Error)?;
+        f.write_str(&URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ListError;
+
+    fn from_str(text: &str) -> Result<Self, ListError> {
+        let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| ListError::Cursor)?;
+        let cursor: Self = serde_json::from_slice(&json).map_err(|_| ListError::Cursor)?;
+        let is_text = |place: &Place| match place {
+            Place::Int(_) => true,
+            Place::Text(text) => !text.contains('\0'),
+        };
+        if cursor.key.iter().all(is_text) { Ok(cursor) } else { Err(ListError::Cursor) }
+    }
+}
+
+/// The orders a list can have.
+pub(crate) struct Orders {
+    /// Names, and SQL in which `{}` is the direction.
+    pub by: &'static [(&'static str, &'static str)],
+    /// The order that nobody asked for.
+    pub default: Sort,
+    /// Orders what is otherwise equal: a key.
+    pub tie: &'static str,
+}
+
+impl Orders {
+    fn sql(&self, sort: Option<Sort>) -> Result<String, ListError> {
+        let sort = sort.unwrap_or(self.default);
+        let (_, sql) =
+            self.by.iter().find(|(name, _)| *name == sort.by).ok_or(ListError::Sort(sort.by))?;
+        let direction = direction(sort.descending);
+        Ok(format!("{}, {} {direction}", sql.replace("{}", direction), self.tie))
+    }
+}
+
+/// The names of `orders`, as a request may give them.
+pub(crate) const fn names<const N: usize>(
+    orders: &[(&'static str, &'static str); N],
+) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut i = 0;
+    while i < N {
+        names[i] = orders[i].0;
+        i += 1;
+    }
+    names
+}
+
+/// By name, the first first.
+pub(crate) const BY_NAME: Sort = Sort { by: "name", descending: false };
+
+/// The order of a list that grows without bound: columns that together are a key.
+pub(crate) struct Keyset<T> {
+    /// The columns, and what they hold.
+    pub columns: &'static [(&'static str, Holds)],
+    /// A row's place.
+    pub place: fn(&T) -> Vec<Place>,
+    /// The greatest first.
+    pub descending: bool,
+}
+
+impl<T> Keyset<T> {
+    fn fits(&self, key: &[Place]) -> bool {
+        self.columns.len() == key.len()
+            && self.columns.iter().zip(key).all(|((_, holds), place)| holds.holds(place))
+    }
+}
+
+fn direction(descending: bool) -> &'static str {
+    if descending { "DESC" } else { "ASC" }
+}
+
+/// A table's columns, under an alias.
+pub(crate) fn columns<T: Table>(alias: &str) -> String {
+    T::COLUMNS.iter().map(|column| format!("{alias}.{column}")).collect::<Vec<_>>().join(", ")
+}
+
+/// A SELECT under construction.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    columns: String,
+    from: String,
+    conditions: Vec<String>,
+    args: Vec<Arg>,
+}
+
+impl Query {
+    /// These columns of these tables.
+    pub fn new(columns: impl Into<String>, from: impl Into<String>) -> Self {
+        Self {
+            columns: columns.into(),
+            from: from.into(),
+            conditions: Vec::new(),
+            args: Vec::new(),
+        }
+    }
+
+    /// Only where this holds.
+    pub fn and(mut self, condition: &str) -> Self {
+        self.conditions.push(format!("({condition})"));
+        self
+    }
+
+    /// Only where this holds; each `{}` in it is the value.
+    pub fn with(mut self, condition: &str, value: impl Into<Arg>) -> Self {
+        self.args.push(value.into());
+        let placeholder = format!("${}", self.args.len());
+        self.and(&condition.replace("{}", &placeholder))
+    }
+
+    /// The same, if there is a value.
+    pub fn when(self, condition: &str, value: Option<impl Into<Arg>>) -> Self {
+        match value {
+            Some(value) => self.with(condition, value),
+            None => self,
+        }
+    }
+
+    /// Only where one of `columns` has the text in it. The case of letters does not matter, as far
+    /// as the database knows letters (SQLite: those of ASCII).
+    pub fn search(self, columns: &[&str], q: Option<&str>) -> Self {
+        let Some(q) = q else { return self };
+        let escaped: String = q
+            .chars()
+            .flat_map(|c| ['%', '_', '\\'].contains(&c).then_some('\\').into_iter().chain([c]))
+            .collect();
+        let matches: Vec<String> = columns
+            .iter()
+            .map(|column| format!(r"lower({column}) LIKE lower({{}}) ESCAPE '\'"))
+            .collect();
+        self.with(&matches.join(" OR "), format!("%{escaped}%"))
+    }
+
+    fn conditions(&self) -> String {
+        if self.conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", self.conditions.join(" AND "))
+        }
+    }
+
+    fn limit(&mut self, limit: i64, offset: i64) -> String {
+        self.args.push(limit.into());
+        self.args.push(offset.into());
+        format!(" LIMIT ${} OFFSET ${}", self.args.len() - 1, self.args.len())
+    }
+
+    async fn total(&self, db: &Db) -> Result<i64, sqlx::Error> {
+        let sql = format!("SELECT COUNT(*) FROM {}{}", self.from, self.conditions());
+        let (total,): (i64,) = db.one(&sql, &self.args).await?;
+        Ok(total)
+    }
+
+    /// Tells queries apart, by their text and values.
+    fn fingerprint(&self, order: &str) -> String {
+        let mut hasher = DefaultHasher::new();
+        (&self.from, &self.conditions, order).hash(&mut hasher);
+        for arg in &self.args {
+            format!("{arg:?}").hash(&mut hasher);
+        }
+        format!("{:016x}", hasher.finish())
+    }
+
+    /// Every row, in this order.
+    pub async fn all<T: Readable>(self, db: &Db, order: &str) -> Result<Vec<T>, sqlx::Error> {
+        let conditions = self.conditions();
+        let sql =
+            format!("SELECT {} FROM {}{conditions} ORDER BY {order}", self.columns, self.from);
+        db.all(&sql, &self.args).await
+    }
+
+    /// The row, if there is one.
+    pub async fn optional<T: Readable>(self, db: &Db) -> Result<Option<T>, sqlx::Error> {
+        let sql = format!("SELECT {} FROM {}{}", self.columns, self.from, self.conditions());
+        db.optional(&sql, &self.args).await
+    }
+
+    /// A page, and how many rows there are in all.
+    pub async fn page<T: Readable>(
+        mut self,
+        db: &Db,
+        wanted: &Wanted,
+        orders: &Orders,
+    ) -> Result<Listed<T>, ListError> {
+        let order = orders.sql(wanted.sort)?;
+        if wanted.cursor.is_some() {
+            return Err(ListError::Cursor);
+        }
+        let total = self.total(db).await?;
+        let conditions = self.conditions();
+        let limit = self.limit(wanted.limit, wanted.offset);
+        let sql = format!(
+            "SELECT {} FROM {}{conditions} ORDER BY {order}{limit}",
+            self.columns, self.from
+        );
+        Ok(Listed { rows: db.all(&sql, &self.args).await?, total, next_cursor: None })
+    }
+
+    /// A page of a list that gives cursors.
+    pub async fn keyset<T: Readable>(
+        self,
+        db: &Db,
+        wanted: &Wanted,
+        keyset: &Keyset<T>,
+    ) -> Result<Listed<T>, ListError> {
+        let total = self.total(db).await?;
+        self.keyset_of(db, wanted, keyset, total).await
+    }
+
+    /// The same, where the total is known.
+    pub async fn keyset_of<T: Readable>(
+        mut self,
+        db: &Db,
+        wanted: &Wanted,
+        keyset: &Keyset<T>,
+        total: i64,
+    ) -> Result<Listed<T>, ListError> {
+        let direction = direction(keyset.descending);
+        let order = keyset
+            .columns
+            .iter()
+            .map(|(column, _)| format!("{column} {direction}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let query = self.fingerprint(&order);
+        let offset = match &wanted.cursor {
+            None => wanted.offset,
+            Some(cursor) if cursor.query == query && keyset.fits(&cursor.key) => {
+                self = self.after(cursor, keyset);
+                0
+            }
+            Some(_) => return Err(ListError::Cursor),
+        };
+        let conditions = self.conditions();
+        // One more than wanted tells whether there are more.
+        let limit = self.limit(wanted.limit.saturating_add(1), offset);
+        let sql = format!(
+            "SELECT {} FROM {}{conditions} ORDER BY {order}{limit}",
+            self.columns, self.from
+        );
+        let mut rows: Vec<T> = db.all(&sql, &self.args).await?;
+        let fitting = usize::try_from(wanted.limit).unwrap_or(0);
+        let more = rows.len() > fitting;
+        rows.truncate(fitting);
+        let next = rows.last().filter(|_| more).map(keyset.place);
+        Ok(Listed { rows, total, next_cursor: next.map(|key| Cursor { query, key }) })
+    }
+
+    fn after<T>(mut self, cursor: &Cursor, keyset: &Keyset<T>) -> Self {
+        let first = self.args.len() + 1;
+        self.args.extend(cursor.key.iter().cloned().map(Arg::from));
+        let places: Vec<String> =
+            (first..first + cursor.key.len()).map(|n| format!("${n}")).collect();
+        let beyond = if keyset.descending { "<" } else { ">" };
+        let columns: Vec<&str> = keyset.columns.iter().map(|(column, _)| *column).collect();
+        let columns = columns.join(", ");
+        self.and(&format!("({columns}) {beyond} ({})", places.join(", ")))
+    }
+}

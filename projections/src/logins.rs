@@ -1,0 +1,174 @@
+//! Web logins, and when they were last used.
+
+use crate::db::Db;
+use crate::list::{ListError, Listed, Orders, Query, Sort, Wanted, columns, names};
+use crate::rows::{Rows, View};
+use crate::table::table;
+use chrono::{DateTime, Utc};
+use gatekey_aggregates::login::Event as LoginEvent;
+use gatekey_aggregates::values::micros;
+use gatekey_aggregates::{Event, Recorded};
+
+table! {
+    /// A web login.
+    pub struct LoginRow: "logins" by [id] {
+        /// `ses-…`
+        id: String,
+        /// Who.
+        user_id: String,
+        /// `local`, `oidc` or `saml`.
+        method: String,
+        /// Hash of the session's token.
+        token_hash: String,
+        /// From where. None: not known, or erased.
+        client_ip: Option<String>,
+        /// With what. None: not known, or erased.
+        user_agent: Option<String>,
+        /// When it began.
+        began_at: i64,
+        /// When it ends by itself.
+        expires_at: i64,
+        /// When it was ended.
+        ended_at: Option<i64>,
+        /// Why.
+        end_reason: Option<String>,
+        /// Where it began in the log.
+        position: i64,
+    }
+}
+
+/// The view of logins.
+pub struct Logins;
+
+impl View for Logins {
+    fn name(&self) -> &'static str {
+        "logins"
+    }
+
+    fn version(&self) -> i64 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["logins"]
+    }
+
+    fn want(&self, recorded: &Recorded, rows: &mut Rows) {
+        if matches!(recorded.event, Event::Login(LoginEvent::Ended { .. })) {
+            rows.want::<LoginRow>(vec![recorded.aggregate_id.clone()]);
+        }
+    }
+
+    fn apply(&self, recorded: &Recorded, rows: &mut Rows) {
+        let Event::Login(event) = &recorded.event else { return };
+        let id = recorded.aggregate_id.clone();
+        let at = micros(recorded.recorded_at);
+        match event {
+            LoginEvent::Began(it) => rows.put(LoginRow {
+                id,
+                user_id: it.user_id.to_string(),
+                method: it.method.as_str().to_owned(),
+                token_hash: it.token_hash.to_string(),
+                client_ip: it.client_ip.as_ref().and_then(|ip| ip.open()).map(ToString::to_string),
+                user_agent: it.user_agent.as_ref().and_then(|agent| agent.open()).cloned(),
+                began_at: at,
+                expires_at: micros(it.expires_at),
+                ended_at: None,
+                end_reason: None,
+                position: recorded.position,
+            }),
+            LoginEvent::Ended { reason } => {
+                rows.change::<LoginRow>(&vec![id], |row| {
+                    row.ended_at = Some(at);
+                    row.end_reason = Some(reason.as_str().to_owned());
+                });
+            }
+        }
+    }
+}
+
+/// A login with its last use.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct Login {
+    /// The login.
+    #[sqlx(flatten)]
+    pub row: LoginRow,
+    /// When it was last used.
+    pub last_used: Option<i64>,
+    /// From where.
+    pub last_ip: Option<String>,
+}
+
+const ORDERS: [(&str, &str); 3] = [
+    ("began_at", "t.began_at {}"),
+    ("expires_at", "t.expires_at {}"),
+    ("last_used", "c.last_used {} NULLS LAST"),
+];
+
+/// What logins can be sorted by.
+pub const SORT: &[&str] = &names(&ORDERS);
+
+/// What makes a login live, but for its expiry: it was not ended, nor did anything since end all
+/// logins of the person (the events that end each come after). Of `t`, with the person as `o`.
+pub(crate) const LIVE: &str =
+    "t.ended_at IS NULL AND o.active AND o.deleted_at IS NULL AND t.position > o.signed_out";
+
+fn query() -> Query {
+    Query::new(
+        format!("{}, c.last_used, c.last_ip", columns::<LoginRow>("t")),
+        "logins t LEFT JOIN credential_telemetry c ON c.id = t.id",
+    )
+}
+
+fn live(now: DateTime<Utc>) -> Query {
+    Query::new(
+        format!("{}, c.last_used, c.last_ip", columns::<LoginRow>("t")),
+        "logins t JOIN users o ON o.id = t.user_id \
+         LEFT JOIN credential_telemetry c ON c.id = t.id",
+    )
+    .and(LIVE)
+    .with("t.expires_at > {}", micros(now))
+}
+
+/// The login with this id, ended or not.
+pub async fn find(db: &Db, id: &str) -> Result<Option<Login>, sqlx::Error> {
+    query().with("t.id = {}", id).optional(db).await
+}
+
+/// The login with this token, if it is live. It may have been idle for too long.
+pub async fn by_token_hash(
+    db: &Db,
+    hash: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Login>, sqlx::Error> {
+    live(now).with("t.token_hash = {}", hash).optional(db).await
+}
+
+/// A user's live logins, the newest first.
+pub async fn list(
+    db: &Db,
+    user_id: &str,
+    now: DateTime<Utc>,
+    wanted: &Wanted,
+) -> Result<Listed<Login>, ListError> {
+    let default = Sort { by: "began_at", descending: true };
+    live(now)
+        .with("t.user_id = {}", user_id)
+        .page(db, wanted, &Orders { by: &ORDERS, default, tie: "t.id" })
+        .await
+}
+
+/// A user's logins that no event has ended and that have not expired, the oldest first: those that
+/// a policy still has to end.
+pub async fn not_ended_of_user(
+    db: &Db,
+    user_id: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<LoginRow>, sqlx::Error> {
+    Query::new(columns::<LoginRow>("t"), "logins t")
+        .with("t.user_id = {}", user_id)
+        .and("t.ended_at IS NULL")
+        .with("t.expires_at > {}", micros(now))
+        .all(db, "t.began_at, t.id")
+        .await
+}
