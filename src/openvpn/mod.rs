@@ -8,6 +8,8 @@ pub mod profile;
 pub mod push;
 #[cfg(test)]
 mod real;
+#[cfg(test)]
+mod rules_jq;
 mod server;
 mod tls_auth;
 
