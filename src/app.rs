@@ -55,7 +55,7 @@ pub fn router(state: AppState) -> Result<Router, serde_json::Error> {
 mod tests {
     use super::*;
     use crate::api::health::Check;
-    use crate::api::openapi::CALLER;
+    use crate::api::openapi::ACCESS;
     use crate::config::Options;
     use async_trait::async_trait;
     use axum::body::{Body, to_bytes};
@@ -188,7 +188,7 @@ mod tests {
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let at = format!("{method} {path}");
-                assert!(operation[CALLER].is_string(), "{at}: nobody says who may call it");
+                assert!(operation[ACCESS].is_string(), "{at}: nobody says who may call it");
                 assert!(operation["security"].is_array(), "{at}");
                 assert!(operation["summary"].is_string(), "{at} has no summary");
                 assert!(operation["responses"]["500"].is_object(), "{at}");

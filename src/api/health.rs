@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::client_ip::ClientIp;
-use super::openapi::{Caller, callable_by};
+use super::openapi::{Access, callable_by};
 use super::{ApiError, Json};
 use crate::app::AppState;
 
@@ -74,7 +74,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(health))
         .routes(routes!(ready))
         .routes(routes!(metrics));
-    callable_by(Caller::Anyone, routes)
+    callable_by(Access::Anyone, routes)
 }
 
 /// It lives.

@@ -27,7 +27,7 @@ pub use path::Path;
 pub use request_id::RequestId;
 
 use crate::app::AppState;
-use openapi::{Caller, callable_by};
+use openapi::{Access, callable_by};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -36,5 +36,5 @@ pub fn routes() -> OpenApiRouter<AppState> {
     let anyone = OpenApiRouter::new().routes(routes!(openapi::openapi));
     OpenApiRouter::with_openapi(openapi::base())
         .merge(health::routes())
-        .nest("/api/v1", callable_by(Caller::Anyone, anyone))
+        .nest("/api/v1", callable_by(Access::Anyone, anyone))
 }

@@ -23,8 +23,8 @@ use super::error::{ApiError, ErrorBody, ErrorContent, FieldError};
 
 /// Where the document is.
 pub const PATH: &str = "/api/v1/openapi.json";
-/// The extension of every operation that says who may call it: a [`Caller`].
-pub const CALLER: &str = "x-gatekey-caller";
+/// The extension of every operation that says who may call it: an [`Access`].
+pub const ACCESS: &str = "x-gatekey-access";
 
 /// Swagger UI puts styles into elements and pictures into its style sheet.
 const DOCS_CSP: HeaderValue = HeaderValue::from_static(
@@ -34,23 +34,26 @@ const DOCS_CSP: HeaderValue = HeaderValue::from_static(
 
 /// Who may call an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub enum Access {
     /// Whoever finds it.
     Anyone,
     /// Any signed-in, active user.
     Member,
-    /// Admins; auditors too, where nothing is changed.
+    /// Auditors and admins.
+    Auditor,
+    /// Admins.
     Admin,
     /// A gateway's agent.
     Gateway,
 }
 
-impl Caller {
+impl Access {
     /// As in the document.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Anyone => "anyone",
             Self::Member => "member",
+            Self::Auditor => "auditor",
             Self::Admin => "admin",
             Self::Gateway => "gateway",
         }
@@ -60,21 +63,21 @@ impl Caller {
         let by = |scheme: &str| SecurityRequirement::new(scheme, Vec::<String>::new());
         match self {
             Self::Anyone => vec![SecurityRequirement::default()],
-            Self::Member | Self::Admin => vec![by("session"), by("bearer")],
+            Self::Member | Self::Auditor | Self::Admin => vec![by("session"), by("bearer")],
             Self::Gateway => vec![by("gateway_token")],
         }
     }
 }
 
 /// Says in the document who may call the operations of `routes`. That they refuse everybody else
-/// is the work of their extractors; a test compares the two.
-pub fn callable_by<S>(caller: Caller, mut routes: OpenApiRouter<S>) -> OpenApiRouter<S>
+/// is the work of their extractors ([`crate::auth`] has both in one table); a test compares the two.
+pub fn callable_by<S>(access: Access, mut routes: OpenApiRouter<S>) -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
     for operation in operations(routes.get_openapi_mut()) {
-        operation.security = Some(caller.security());
-        let note = ExtensionsBuilder::new().add(CALLER, caller.as_str()).build();
+        operation.security = Some(access.security());
+        let note = ExtensionsBuilder::new().add(ACCESS, access.as_str()).build();
         match &mut operation.extensions {
             Some(extensions) => extensions.merge(note),
             none => *none = Some(note),
@@ -180,7 +183,7 @@ impl Shape {
             })
             .collect();
         let takes = |place: &ParameterIn| parameters.iter().any(|it| it.parameter_in == *place);
-        let anyone = Caller::Anyone.security();
+        let anyone = Access::Anyone.security();
         Self {
             agent: path.starts_with("/api/v1/gateway/"),
             limited: ["/admin/", "/auth/", "/gateway/", "/configs/generate", "/generate-config"]
@@ -273,4 +276,44 @@ pub fn docs<S: Clone + Send + Sync + 'static>() -> Router<S> {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, DOCS_CSP);
         response
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use serde_json::Value;
+    use tower::ServiceExt;
+    use utoipa_axum::routes;
+
+    /// Read them
+    #[utoipa::path(get, path = "/things", tag = "things", responses((status = 200)))]
+    async fn list() -> &'static str {
+        "list"
+    }
+
+    /// Make one
+    #[utoipa::path(post, path = "/things", tag = "things", responses((status = 200)))]
+    async fn create() -> &'static str {
+        "create"
+    }
+
+    #[tokio::test]
+    async fn one_path_may_be_read_by_some_and_changed_by_others() {
+        let read = OpenApiRouter::<()>::new().routes(routes!(list));
+        let write = OpenApiRouter::new().routes(routes!(create));
+        let both = callable_by(Access::Auditor, read).merge(callable_by(Access::Admin, write));
+        let (router, document) =
+            OpenApiRouter::with_openapi(base()).nest("/api/v1", both).split_for_parts();
+        let document: Value = serde_json::to_value(document).unwrap();
+        let things = &document["paths"]["/api/v1/things"];
+        assert_eq!(things["get"][ACCESS], "auditor");
+        assert_eq!(things["post"][ACCESS], "admin");
+        for method in ["GET", "POST"] {
+            let request = Request::builder().method(method).uri("/api/v1/things");
+            let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.unwrap().status(), StatusCode::OK, "{method}");
+        }
+    }
 }

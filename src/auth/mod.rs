@@ -1,3 +1,37 @@
 //! Who may call, and how they prove it.
+//!
+//! A handler sees a request only through one of these, as its first argument (what it learns of a
+//! request after that, a stranger must not make it say):
+//!
+//! | extractor | who | `openapi::Access` |
+//! |---|---|---|
+//! | [`Public`] | anyone; nothing is proven | `Anyone` |
+//! | `Option<`[`SignedIn`]`>` | anyone; who they are, if they prove it | `Anyone` |
+//! | [`SignedIn`] | any active user, even one who must change their password first | `Member` |
+//! | [`Member`] | any active user | `Member` |
+//! | [`Auditor`] | auditors and admins: to read | `Auditor` |
+//! | [`Admin`] | admins: to change | `Admin` |
+//!
+//! The document says the same, by resource:
+//!
+//! ```ignore
+//! pub fn routes() -> OpenApiRouter<AppState> {
+//!     let read = OpenApiRouter::new().routes(routes!(list)).routes(routes!(show));
+//!     let change = OpenApiRouter::new().routes(routes!(create)).routes(routes!(update, remove));
+//!     callable_by(Access::Auditor, read).merge(callable_by(Access::Admin, change))
+//! }
+//! ```
+//!
+//! Each but [`Public`] is a [`Caller`]: `admin.user_id`, `admin.metadata(None)`. Refusals are 401
+//! `unauthorized`, 403 `forbidden`, 403 `password_change_required`, and for what a cookie proves
+//! 403 `cross_origin`.
 
+pub mod cookie;
+pub mod credential;
+mod extract;
 pub mod password;
+mod principal;
+mod same_origin;
+
+pub use extract::{Admin, Auditor, Member, Public, SignedIn};
+pub use principal::{Caller, Circumstances, Proof};
