@@ -22,18 +22,18 @@ forget() {
     firewall_clear "$address"
 }
 
-# What the other scripts know of the client: common name, session, address, time; one a line.
+# The client's file first: if the rest fails, disconnect.sh runs, finds it and reports the end. In it,
+# one a line: common name, session, address, time.
 admit() {
     forget &&
+        printf '%s' "$answer" | jq -r '
+            $ENV.common_name, .session_id // "", $ENV.trusted_ip // $ENV.trusted_ip6 // "",
+            $ENV.occurred_at' >"$GATEKEY_RUN_DIR/tmp/client.$$" &&
+        mv -f "$GATEKEY_RUN_DIR/tmp/client.$$" "$GATEKEY_RUN_DIR/clients/$address" &&
         printf '%s' "$answer" | jq -L "$GATEKEY_SHARE" -r 'include "rules"; nft_rules({})' \
             >"$GATEKEY_RUN_DIR/tmp/rules.$$" &&
         firewall_set "$address" <"$GATEKEY_RUN_DIR/tmp/rules.$$" &&
-        mv -f "$GATEKEY_RUN_DIR/tmp/rules.$$" "$GATEKEY_RUN_DIR/rules/$address" &&
-        printf '%s' "$answer" | jq -r '
-            $ENV.common_name, .session_id // "", $ENV.trusted_ip // $ENV.trusted_ip6 // "",
-            $ENV.occurred_at' \
-            >"$GATEKEY_RUN_DIR/tmp/client.$$" &&
-        mv -f "$GATEKEY_RUN_DIR/tmp/client.$$" "$GATEKEY_RUN_DIR/clients/$address"
+        mv -f "$GATEKEY_RUN_DIR/tmp/rules.$$" "$GATEKEY_RUN_DIR/rules/$address"
 }
 
 decide() {
