@@ -12,6 +12,7 @@ pub mod error;
 pub mod etag;
 pub mod health;
 pub mod json;
+mod listed;
 pub mod openapi;
 pub mod page;
 pub mod path;
