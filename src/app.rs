@@ -1,30 +1,58 @@
 //! The wiring: what handlers share, and the routes around it.
 
+use axum::extract::FromRef;
 use axum::{Extension, Router};
 use std::sync::Arc;
 use utoipa::openapi::OpenApi;
 
 use crate::api::edge::{self, Edge};
+use crate::api::gateway::{ConnectMemory, Turns};
 use crate::api::health::Health;
 use crate::api::{self, openapi};
-use crate::auth::password::Passwords;
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::entropy::Entropy;
+use crate::services::Services;
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
     /// The settings.
     pub config: Arc<Config>,
-    /// The time.
-    pub clock: Clock,
-    /// Random numbers, tokens and ids.
-    pub entropy: Entropy,
-    /// Hashes and verifies passwords.
-    pub passwords: Passwords,
+    /// The log, the index, and everything on top of them.
+    pub services: Arc<Services>,
     /// Whether the server is ready, and what it counts.
     pub health: Health,
+    /// Connects that were refused lately.
+    pub connects: ConnectMemory,
+    /// Gateways whose heartbeat is being taken in.
+    pub heartbeats: Turns,
+    /// One provisioning at a time.
+    pub provisioning: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl AppState {
+    /// Over running services.
+    pub fn new(config: Arc<Config>, services: Arc<Services>, health: Health) -> Self {
+        Self {
+            config,
+            services,
+            health,
+            connects: ConnectMemory::default(),
+            heartbeats: Turns::default(),
+            provisioning: Arc::default(),
+        }
+    }
+}
+
+impl FromRef<AppState> for Arc<Services> {
+    fn from_ref(state: &AppState) -> Self {
+        state.services.clone()
+    }
+}
+
+impl FromRef<AppState> for Arc<Config> {
+    fn from_ref(state: &AppState) -> Self {
+        state.config.clone()
+    }
 }
 
 /// The OpenAPI document of all routes.
@@ -39,7 +67,7 @@ pub fn router(state: AppState) -> Result<Router, serde_json::Error> {
     let (routes, mut document) = api::routes().split_for_parts();
     openapi::complete(&mut document);
     let edge = Edge {
-        entropy: state.entropy.clone(),
+        entropy: state.services.entropy.clone(),
         trusted_proxies: state.config.trusted_proxies.clone().into(),
         https: state.config.is_https(),
         timeout: edge::TIMEOUT,
@@ -56,12 +84,12 @@ mod tests {
     use super::*;
     use crate::api::health::Check;
     use crate::api::openapi::ACCESS;
-    use crate::config::Options;
+    use crate::clock::Clock;
+    use crate::testing::{self, TestPlane};
     use async_trait::async_trait;
     use axum::body::{Body, to_bytes};
     use axum::extract::ConnectInfo;
     use axum::http::{HeaderMap, Request, StatusCode, header};
-    use metrics_exporter_prometheus::PrometheusBuilder;
     use serde_json::{Map, Value, json};
     use std::net::SocketAddr;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,17 +113,8 @@ mod tests {
         }
     }
 
-    fn state(toml: &str, checks: Vec<Arc<dyn Check>>) -> AppState {
-        let clock = Clock::system();
-        let entropy = Entropy::system(clock.clone());
-        let metrics = PrometheusBuilder::new().build_recorder().handle();
-        AppState {
-            config: Arc::new(Config::complete(Options::from_toml(toml).unwrap()).unwrap()),
-            clock,
-            passwords: Passwords::new(entropy.clone()).unwrap(),
-            entropy,
-            health: Health::new(checks, metrics),
-        }
+    async fn state(toml: &str, checks: Vec<Arc<dyn Check>>) -> TestPlane {
+        testing::start(toml, checks, Clock::system()).await
     }
 
     struct Answer {
@@ -110,7 +129,7 @@ mod tests {
         }
     }
 
-    async fn get(state: &AppState, peer: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    async fn get(plane: &TestPlane, peer: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = Request::builder().uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -118,7 +137,7 @@ mod tests {
         let mut request = request.body(Body::empty()).unwrap();
         let peer = SocketAddr::new(peer.parse().unwrap(), 40_000);
         request.extensions_mut().insert(ConnectInfo(peer));
-        let response = router(state.clone()).unwrap().oneshot(request).await.unwrap();
+        let response = router(plane.state.clone()).unwrap().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, 16 << 20).await.unwrap();
         let body = String::from_utf8_lossy(&body).into_owned();
@@ -128,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_ready_when_all_checks_are_and_it_does_not_stop() {
         let database = Arc::new(Database(AtomicBool::new(true)));
-        let state = state("", vec![database.clone()]);
+        let state = state("", vec![database.clone()]).await;
         let ready = get(&state, "192.0.2.1", "/ready", &[]).await;
         assert_eq!(ready.status, StatusCode::OK);
         assert_eq!(
@@ -145,7 +164,7 @@ mod tests {
         assert_eq!(get(&state, "192.0.2.1", "/health", &[]).await.json(), json!({"status": "ok"}));
 
         database.0.store(true, Ordering::SeqCst);
-        state.health.drain();
+        state.state.health.drain();
         let ready = get(&state, "192.0.2.1", "/ready", &[]).await;
         assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ready.json()["status"], "not_ready");
@@ -153,8 +172,8 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_for_this_machine_or_with_the_token() {
-        let with_token = state("metrics_token = 'a-token'", vec![]);
-        let without = state("", vec![]);
+        let with_token = state("metrics_token = 'a-token'", vec![]).await;
+        let without = state("", vec![]).await;
         let bearer = [("authorization", "Bearer a-token")];
         let proxied = [("x-forwarded-for", "127.0.0.1")];
         for (state, peer, headers, expected) in [
@@ -175,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_document_describes_every_operation() {
-        let answer = get(&state("", vec![]), "192.0.2.1", "/api/v1/openapi.json", &[]).await;
+        let answer = get(&state("", vec![]).await, "192.0.2.1", "/api/v1/openapi.json", &[]).await;
         assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json");
         let document = answer.json();
         assert_eq!(document, serde_json::to_value(super::document()).unwrap());
@@ -210,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_viewer_loads_nothing_from_elsewhere() {
-        let state = state("", vec![]);
+        let state = state("", vec![]).await;
         let page = get(&state, "192.0.2.1", "/docs/", &[]).await;
         assert_eq!(page.status, StatusCode::OK);
         assert!(!page.body.contains("://"), "{}", page.body);

@@ -16,7 +16,10 @@ pub mod logging;
 pub mod openvpn;
 pub mod pki;
 pub mod reactors;
+pub mod readiness;
 pub mod secrets;
 pub mod server;
 pub mod services;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;

@@ -10,6 +10,7 @@ pub mod edge;
 pub mod envelope;
 pub mod error;
 pub mod etag;
+pub mod gateway;
 pub mod health;
 pub mod json;
 mod listed;
@@ -38,4 +39,5 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(health::routes())
         .nest("/api/v1", callable_by(Access::Anyone, anyone))
+        .nest("/api/v1", callable_by(Access::Gateway, gateway::router()))
 }

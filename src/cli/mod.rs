@@ -1,5 +1,6 @@
 //! The command line of `gatekey-server`.
 
+mod first_password;
 mod serve;
 
 use clap::{Parser, Subcommand};

@@ -5,13 +5,16 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::health::{self, Health};
+use crate::api::health::{self, Check, Health};
 use crate::app::{self, AppState};
-use crate::auth::password::Passwords;
 use crate::clock::Clock;
 use crate::config::{Config, unknown_variables};
 use crate::entropy::Entropy;
-use crate::{logging, server};
+use crate::secrets::MasterKey;
+use crate::services::{self, Setup};
+use crate::{logging, readiness, server};
+
+use super::first_password;
 
 /// How often what was measured is folded into histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -32,16 +35,21 @@ pub fn serve(config: Config) -> Result<(), Box<dyn Error>> {
 
 async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let config = Arc::new(config);
-    let clock = Clock::system();
-    let entropy = Entropy::system(clock.clone());
-    let health = Health::new(Vec::new(), health::install_metrics()?);
-    let state = AppState {
-        config: config.clone(),
-        clock,
-        passwords: Passwords::new(entropy.clone())?,
-        entropy,
-        health: health.clone(),
-    };
+    let metrics = health::install_metrics()?;
+    let (services, background, made_password) =
+        services::start(setup(&config)?, rebuild_progress()).await?;
+    if let Some(password) = made_password {
+        first_password::hand_over(&config.data_dir, &password)?;
+    }
+    let checks: Vec<Arc<dyn Check>> = vec![
+        Arc::new(readiness::Database(services.clone())),
+        Arc::new(readiness::Index {
+            services: services.clone(),
+            max_staleness: config.max_staleness,
+        }),
+    ];
+    let health = Health::new(checks, metrics);
+    let state = AppState::new(config.clone(), services.clone(), health.clone());
     let upkeep = tokio::spawn({
         let health = health.clone();
         async move {
@@ -60,7 +68,41 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         tracing::info!("stopping");
         health.drain();
     };
-    server::run(&config, app::router(state)?, server::announce, stop).await?;
+    let served = server::run(&config, app::router(state)?, server::announce, stop).await;
     upkeep.abort();
-    Ok(())
+    background.stop(services).await;
+    Ok(served?)
+}
+
+/// What the services are started with.
+pub fn setup(config: &Config) -> Result<Setup, Box<dyn Error>> {
+    let clock = Clock::system();
+    let master = match &config.master_key {
+        Some(key) => MasterKey::from_base64(key.expose(), "GATEKEY_MASTER_KEY")?,
+        None => MasterKey::from_file(&config.data_dir.join("master.key"))?,
+    };
+    Ok(Setup {
+        database_url: config.database_url.expose().to_owned(),
+        master,
+        node: config.node.as_str().to_owned(),
+        admin_password: config.admin_password.clone(),
+        entropy: Entropy::system(clock.clone()),
+        clock,
+    })
+}
+
+/// A progress bar for views that an older version has filled.
+pub fn rebuild_progress() -> impl Fn(i64, i64) {
+    let bar = indicatif::ProgressBar::hidden();
+    move |done, of| {
+        if bar.length().is_none() {
+            bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+            bar.set_message("rebuilding views");
+        }
+        bar.set_length(of.unsigned_abs());
+        bar.set_position(done.unsigned_abs());
+        if done >= of {
+            bar.finish_and_clear();
+        }
+    }
 }

@@ -1,0 +1,399 @@
+//! `POST /gateway/connect`: a client was let in and has its VPN address; may it stay, what may it
+//! reach? The whole decision again, then a session begins.
+
+use super::call::{AgentCall, AgentRequest, absent_if_empty, address};
+use super::verify::{fresh_enough, take_down};
+use crate::access::{Attempt, Denied, SessionEntry, State as AccessState, admit, effective_rules};
+use crate::api::{ApiError, Json};
+use crate::app::AppState;
+use crate::event_log::{AppendError, CommandError, Request as Command};
+use crate::openvpn::{Push, push};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, TimeDelta, Utc};
+use gatekey_aggregates::access_rule::Target;
+use gatekey_aggregates::attempt::Event as AttemptEvent;
+use gatekey_aggregates::session::{self, Beginning, EndReason, Session};
+use gatekey_aggregates::values::{
+    CertificateId, Cidr, CommonName, GatewayId, Serial, SessionId, UserId,
+};
+use gatekey_aggregates::{Metadata, PersonId, Personal};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use utoipa::ToSchema;
+
+/// A report of the same connection within this time is a repeat, not a new connection.
+const REPEAT: TimeDelta = TimeDelta::minutes(2);
+/// How late a report may be and still tell the time itself.
+const LATEST: TimeDelta = TimeDelta::days(7);
+/// How often a connection is begun anew when its address was taken meanwhile.
+const TRIES: usize = 4;
+
+/// A client that was let in.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ConnectRequest)]
+pub struct Request {
+    /// The gateway's token, unless it is in `X-Gateway-Token`.
+    token: Option<String>,
+    /// The certificate's common name.
+    #[schema(example = "ada@example.com")]
+    common_name: String,
+    /// OpenVPN's `trusted_ip`.
+    #[serde(default, deserialize_with = "address")]
+    #[schema(value_type = Option<String>, example = "192.0.2.7")]
+    client_ip: Option<IpAddr>,
+    /// OpenVPN's `ifconfig_pool_remote_ip`.
+    #[serde(default, deserialize_with = "address")]
+    #[schema(value_type = Option<String>, example = "172.31.255.2")]
+    vpn_ipv4: Option<IpAddr>,
+    /// OpenVPN's `ifconfig_pool_remote_ip6`.
+    #[serde(default, deserialize_with = "address")]
+    #[schema(value_type = Option<String>)]
+    vpn_ipv6: Option<IpAddr>,
+    /// OpenVPN's `tls_serial_hex_0`.
+    #[serde(default, deserialize_with = "absent_if_empty")]
+    #[schema(example = "5a:0f:3c")]
+    serial_number: Option<Serial>,
+    /// Makes a report that is sent again the same report.
+    #[serde(default, deserialize_with = "absent_if_empty")]
+    event_id: Option<String>,
+    /// When it happened, if the report is late.
+    occurred_at: Option<DateTime<Utc>>,
+}
+
+impl AgentRequest for Request {
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+}
+
+/// A destination, as the agent's firewall needs it.
+#[derive(Serialize, ToSchema)]
+pub struct FirewallRule {
+    /// Always `allow`.
+    #[schema(value_type = String, example = "allow")]
+    action: &'static str,
+    /// `ip`, `cidr`, `hostname` or `hostname_wildcard`.
+    #[schema(value_type = String, example = "cidr")]
+    rule_type: &'static str,
+    /// The address, network or name.
+    #[schema(example = "10.0.0.0/8")]
+    value: String,
+    /// A port or a range; absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "443")]
+    port_range: Option<String>,
+    /// `tcp`, `udp` or `icmp`; absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "tcp")]
+    protocol: Option<&'static str>,
+}
+
+/// Whether the client may stay, and what it is told and may reach.
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = ConnectAnswer)]
+pub struct Answer {
+    /// Whether it may stay.
+    allow: bool,
+    /// Stable code of the first check that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "not_granted")]
+    code: Option<&'static str>,
+    /// Why not, for the person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    message: Option<&'static str>,
+    /// Lines for OpenVPN's per-client configuration. A refusal says `disable`.
+    client_config: Vec<String>,
+    /// The connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "con-01k9x3")]
+    session_id: Option<String>,
+    /// The gateway that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway_id: Option<String>,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway_name: Option<String>,
+    /// Who it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<String>,
+    /// Their e-mail address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_email: Option<String>,
+    /// What happens to everything that no rule allows.
+    #[schema(value_type = String, example = "deny")]
+    default_policy: &'static str,
+    /// What may be reached.
+    firewall_rules: Vec<FirewallRule>,
+}
+
+/// What the decision yields.
+struct Granted {
+    certificate_id: CertificateId,
+    serial: Serial,
+    common_name: CommonName,
+    user_id: UserId,
+    answer: Answer,
+}
+
+/// Report a connection
+///
+/// Decides once more, begins the session, and says what the client may reach. Durable when it is
+/// answered. A refusal has `allow: false` and the line `disable`.
+#[utoipa::path(
+    post, path = "/gateway/connect", tag = "Gateway", operation_id = "reportConnection",
+    request_body = Request,
+    responses(
+        (status = 200, description = "Decided", body = Answer),
+    ),
+)]
+pub async fn connect(
+    State(app): State<AppState>,
+    call: AgentCall<Request>,
+) -> Result<Response, ApiError> {
+    let AgentCall { gateway_id, gateway_name, metadata, body } = call;
+    let now = app.services.clock.now();
+    let granted = match decide(&app, &gateway_id, &body, now) {
+        Ok(granted) => granted,
+        Err(denied) => {
+            app.connects.refused(&gateway_id, &body.common_name, body.client_ip, now);
+            let attempt = attempt(&gateway_id, body.serial_number.as_ref(), &body, now);
+            take_down(&app.services, AttemptEvent::ConnectDenied, &denied, &attempt, metadata);
+            return Ok(Json(Answer {
+                code: Some(denied.reason.code()),
+                message: Some(denied.reason.message()),
+                client_config: push::refusal(),
+                gateway_id: Some(gateway_id.to_string()),
+                gateway_name: Some(gateway_name.to_string()),
+                default_policy: "deny",
+                ..Answer::default()
+            })
+            .into_response());
+        }
+    };
+    let session_id = match begin(&app, &gateway_id, &body, &granted, metadata, now).await {
+        Ok(session_id) => session_id,
+        Err(error) => {
+            app.connects.refused(&gateway_id, &body.common_name, body.client_ip, now);
+            return Err(error.into());
+        }
+    };
+    Ok(Json(Answer {
+        session_id: Some(session_id.to_string()),
+        gateway_id: Some(gateway_id.to_string()),
+        gateway_name: Some(gateway_name.to_string()),
+        user_id: Some(granted.user_id.to_string()),
+        ..granted.answer
+    })
+    .into_response())
+}
+
+fn attempt<'a>(
+    gateway_id: &'a GatewayId,
+    serial: Option<&'a Serial>,
+    body: &'a Request,
+    now: DateTime<Utc>,
+) -> Attempt<'a> {
+    Attempt {
+        gateway_id,
+        serial,
+        password: None,
+        common_name: &body.common_name,
+        username: None,
+        client_ip: body.client_ip,
+        now,
+    }
+}
+
+fn decide(
+    app: &AppState,
+    gateway_id: &GatewayId,
+    body: &Request,
+    now: DateTime<Utc>,
+) -> Result<Granted, Denied> {
+    fresh_enough(app)?;
+    let state = app.services.index.read();
+    // Agents may leave the serial out: then it is the newest certificate of that name.
+    let serial = body
+        .serial_number
+        .as_ref()
+        .or_else(|| state.newest_serial(gateway_id, &body.common_name, now));
+    let admitted = admit(&state, &attempt(gateway_id, serial, body, now))?;
+    let rules: Vec<_> =
+        effective_rules(&state, admitted.gateway, admitted.user_id, admitted.user).collect();
+    let routes: Vec<Cidr> = rules
+        .iter()
+        .filter_map(|(_, rule)| match &rule.definition.target {
+            Target::Ip(ip) => Some(Cidr::from(*ip)),
+            Target::Cidr(cidr) => Some(*cidr),
+            // A name is looked up by the agent; its route is the network that the rule names.
+            Target::Hostname(_) | Target::HostnameWildcard(_) => {
+                let network = rule.definition.network_id.as_ref()?;
+                state.networks.get(network).map(|it| it.cidr)
+            }
+        })
+        .collect();
+    let configuration = &admitted.gateway.configuration;
+    let pushed = Push {
+        routes: &routes,
+        full_tunnel: configuration.full_tunnel,
+        dns_servers: if configuration.push_dns { &configuration.dns_servers } else { &[] },
+    };
+    let firewall_rules = rules
+        .iter()
+        .map(|(_, rule)| FirewallRule {
+            action: "allow",
+            rule_type: rule.definition.target.kind().as_str(),
+            value: rule.definition.target.value(),
+            port_range: rule.definition.port_range.map(|it| it.to_string()),
+            protocol: rule.definition.protocol.map(|it| it.as_str()),
+        })
+        .collect();
+    Ok(Granted {
+        certificate_id: admitted.certificate.id.clone(),
+        serial: admitted.certificate.serial.clone(),
+        common_name: admitted.common_name.clone(),
+        user_id: admitted.user_id.clone(),
+        answer: Answer {
+            allow: true,
+            client_config: pushed.client_config(),
+            user_email: admitted.user.profile.email.open().map(ToString::to_string),
+            default_policy: "deny",
+            firewall_rules,
+            ..Answer::default()
+        },
+    })
+}
+
+/// Begins the session, unless it is known already, and ends the one that held its address.
+async fn begin(
+    app: &AppState,
+    gateway_id: &GatewayId,
+    body: &Request,
+    granted: &Granted,
+    metadata: Metadata,
+    now: DateTime<Utc>,
+) -> Result<SessionId, CommandError> {
+    let connected_at = body.occurred_at.map_or(now, |at| at.clamp(now - LATEST, now));
+    let named = body.event_id.as_deref().map(|event_id| session_named(gateway_id, event_id));
+    for _ in 0..TRIES {
+        let (repeat, in_the_way) = {
+            let state = app.services.index.read();
+            (
+                known(&state, gateway_id, body, granted, connected_at, named.as_ref()),
+                in_the_way(&state, gateway_id, body),
+            )
+        };
+        if let Some((session_id, is_lost)) = repeat {
+            if is_lost {
+                resume(app, &session_id, metadata.clone()).await?;
+            }
+            return Ok(session_id);
+        }
+        let no_entropy = |_| CommandError::Broken("no randomness".to_owned());
+        let session_id = match &named {
+            Some(id) => id.clone(),
+            None => app.services.entropy.id().map_err(no_entropy)?,
+        };
+        let person = PersonId::user(&granted.user_id);
+        let beginning = Beginning {
+            gateway_id: gateway_id.clone(),
+            user_id: granted.user_id.clone(),
+            certificate_id: granted.certificate_id.clone(),
+            serial: granted.serial.clone(),
+            common_name: Personal::new(person.clone(), granted.common_name.clone()),
+            client_ip: body.client_ip.map(|ip| Personal::new(person.clone(), ip)),
+            vpn_ip: body.vpn_ipv4,
+            vpn_ipv6: body.vpn_ipv6,
+            connected_at,
+        };
+        let command = session::Command::Begin(beginning);
+        let mut request = Command::new::<Session>(&session_id, command, metadata.clone()).fresh();
+        for old in in_the_way {
+            let end = session::Command::End {
+                reason: EndReason::Superseded,
+                disconnected_at: connected_at,
+                counters: None,
+            };
+            request = request.also::<Session>(old, end);
+        }
+        match app.services.bus.execute::<Session>(request).await {
+            Ok(_) => return Ok(session_id),
+            // Another report took the address in between: look again.
+            Err(CommandError::Append(AppendError::Taken { .. })) => {
+                let caught_up = app.services.index.catch_up().await;
+                caught_up.map_err(|error| CommandError::Unavailable(error.to_string()))?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(CommandError::Contended)
+}
+
+/// The session of a report that bears an id: the same report always names the same session.
+fn session_named(gateway_id: &GatewayId, event_id: &str) -> SessionId {
+    let hash = crate::entropy::token_hash(&format!("{gateway_id}/{event_id}"));
+    let id = format!("{}{}", SessionId::PREFIX, &hash.as_str()[..32]);
+    match id.parse() {
+        Ok(id) => id,
+        Err(_) => unreachable!("a prefix and 32 hex digits are an id"),
+    }
+}
+
+/// The session that this report repeats, and whether it was thought lost.
+fn known(
+    state: &AccessState,
+    gateway_id: &GatewayId,
+    body: &Request,
+    granted: &Granted,
+    connected_at: DateTime<Utc>,
+    named: Option<&SessionId>,
+) -> Option<(SessionId, bool)> {
+    let same = |it: &&SessionEntry| {
+        it.certificate_id == granted.certificate_id
+            && it.client_ip == body.client_ip
+            && it.vpn_ip == body.vpn_ipv4
+            && it.vpn_ipv6 == body.vpn_ipv6
+            && (connected_at - it.connected_at).abs() < REPEAT
+    };
+    let session = match named {
+        Some(id) => state.sessions.get(id).filter(|it| it.gateway_id == *gateway_id),
+        None => state.sessions_of(gateway_id).find(same),
+    };
+    session.map(|it| (it.id.clone(), it.lost_at.is_some()))
+}
+
+/// Open sessions that hold an address which the new one has now.
+fn in_the_way(state: &AccessState, gateway_id: &GatewayId, body: &Request) -> Vec<SessionId> {
+    let mut sessions: Vec<SessionId> = [body.vpn_ipv4, body.vpn_ipv6]
+        .into_iter()
+        .flatten()
+        .filter_map(|ip| state.sessions_by_address.get(&(gateway_id.clone(), ip)))
+        .filter(|id| state.sessions.get(*id).is_some_and(|it| it.lost_at.is_none()))
+        .cloned()
+        .collect();
+    sessions.dedup();
+    sessions
+}
+
+/// Takes back the end of a connection that was only thought lost.
+pub async fn resume(
+    app: &AppState,
+    session_id: &SessionId,
+    metadata: Metadata,
+) -> Result<(), CommandError> {
+    let command = session::Command::Resume { at: app.services.clock.now() };
+    let request = Command::new::<Session>(session_id, command, metadata);
+    app.services.bus.execute::<Session>(request).await.map(drop)
+}
+
+/// The same for callers that must not wait for the database.
+pub fn resume_in_background(app: &AppState, session_id: SessionId, metadata: Metadata) {
+    let app = app.clone();
+    tokio::spawn(async move {
+        if let Err(error) = resume(&app, &session_id, metadata).await {
+            tracing::warn!(%error, connection = %session_id, "a connection could not be resumed");
+        }
+    });
+}

@@ -1,0 +1,206 @@
+//! `POST /gateway/heartbeat`: an agent lives, and asks whether it is up to date.
+//!
+//! Answered from memory. What follows from it (came online, another address, connections that the
+//! gateway has and we have not) is done in the background.
+
+use super::call::{AgentCall, AgentRequest, absent_if_empty, address};
+use crate::api::{ApiError, Json};
+use crate::app::AppState;
+use crate::event_log::{CommandError, Request as Command};
+use axum::extract::State;
+use chrono::{DateTime, TimeDelta, Utc};
+use gatekey_aggregates::Metadata;
+use gatekey_aggregates::gateway::{self, Gateway};
+use gatekey_aggregates::session::{self, EndReason, Session};
+use gatekey_aggregates::values::{GatewayId, SessionId};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use utoipa::ToSchema;
+
+/// A connection younger than this may not be in a heartbeat yet.
+const YOUNG: TimeDelta = TimeDelta::minutes(1);
+/// Connected clients that are looked at.
+const MAX_CLIENTS: usize = 10_000;
+
+/// A sign of life.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = HeartbeatRequest)]
+pub struct Request {
+    /// The gateway's token, unless it is in `X-Gateway-Token`.
+    token: Option<String>,
+    /// The address under which the gateway is reached.
+    #[serde(default, deserialize_with = "address")]
+    #[schema(value_type = Option<String>, example = "203.0.113.10")]
+    public_ip: Option<IpAddr>,
+    /// How many clients are connected.
+    active_clients: Option<i64>,
+    /// Whether OpenVPN runs.
+    openvpn_running: Option<bool>,
+    /// The configuration that the agent has.
+    #[serde(default, deserialize_with = "absent_if_empty")]
+    config_version: Option<String>,
+    /// Every client that is connected: reconciles the connections known here.
+    connected_clients: Option<Vec<ConnectedClient>>,
+}
+
+/// A client that is connected.
+#[derive(Deserialize, ToSchema)]
+pub struct ConnectedClient {
+    /// The certificate's common name.
+    common_name: String,
+    /// From where.
+    #[serde(default, deserialize_with = "address")]
+    #[schema(value_type = Option<String>)]
+    client_ip: Option<IpAddr>,
+    /// Its address inside the VPN.
+    #[serde(default, deserialize_with = "address")]
+    #[schema(value_type = Option<String>)]
+    vpn_ipv4: Option<IpAddr>,
+    /// Since when.
+    #[allow(dead_code)]
+    connected_at: Option<DateTime<Utc>>,
+}
+
+impl AgentRequest for Request {
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+}
+
+/// What the agent needs to know.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HeartbeatAnswer)]
+pub struct Answer {
+    /// Always `ok`.
+    #[schema(value_type = String, example = "ok")]
+    status: &'static str,
+    /// Which gateway it is.
+    #[schema(value_type = String)]
+    gateway_id: GatewayId,
+    /// Its name.
+    gateway_name: String,
+    /// The configuration that it should have.
+    config_version: String,
+    /// Whether to provision anew.
+    needs_reprovision: bool,
+    /// SHA-256 of the authority's certificate, in hex.
+    ca_fingerprint: String,
+}
+
+/// Send a heartbeat
+///
+/// Keeps the gateway `online`, and tells the agent whether its configuration is up to date.
+#[utoipa::path(
+    post, path = "/gateway/heartbeat", tag = "Gateway", operation_id = "sendHeartbeat",
+    request_body = Request,
+    responses(
+        (status = 200, description = "Heard", body = Answer),
+    ),
+)]
+pub async fn heartbeat(
+    State(app): State<AppState>,
+    call: AgentCall<Request>,
+) -> Result<Json<Answer>, ApiError> {
+    let AgentCall { gateway_id, gateway_name, metadata, body } = call;
+    app.services.telemetry.heartbeat(
+        &gateway_id,
+        body.active_clients,
+        body.openvpn_running,
+        body.config_version.clone(),
+    );
+    let now = app.services.clock.now();
+    let (config_version, renewal_due, news) = {
+        let state = app.services.index.read();
+        match state.gateways.get(&gateway_id) {
+            Some(entry) => {
+                let certificate =
+                    entry.server_certificate.as_ref().and_then(|id| state.certificate(id));
+                let due = certificate.is_none_or(|it| super::provision::renewal_due(it, now));
+                let moved = body.public_ip.is_some() && body.public_ip != entry.reported_ip;
+                let news = !entry.online || moved || body.connected_clients.is_some();
+                (entry.config_version.clone(), due, news)
+            }
+            None => (String::new(), true, false),
+        }
+    };
+    if news {
+        // One at a time for each gateway: a slow database must not pile them up.
+        if let Some(turn) = app.heartbeats.begin(&gateway_id) {
+            let (app, gateway_id) = (app.clone(), gateway_id.clone());
+            let clients = body.connected_clients;
+            tokio::spawn(async move {
+                let _turn = turn;
+                let done = take_in(&app, &gateway_id, body.public_ip, clients, metadata, now).await;
+                if let Err(error) = done {
+                    tracing::warn!(%error, gateway = %gateway_id, "a heartbeat's news are late");
+                }
+            });
+        }
+    }
+    let up_to_date = body.config_version.as_deref() == Some(config_version.as_str());
+    Ok(Json(Answer {
+        status: "ok",
+        gateway_id,
+        gateway_name: gateway_name.to_string(),
+        config_version,
+        needs_reprovision: !up_to_date || renewal_due,
+        ca_fingerprint: app.services.issuer.fingerprint().to_owned(),
+    }))
+}
+
+async fn take_in(
+    app: &AppState,
+    gateway_id: &GatewayId,
+    public_ip: Option<IpAddr>,
+    clients: Option<Vec<ConnectedClient>>,
+    metadata: Metadata,
+    now: DateTime<Utc>,
+) -> Result<(), CommandError> {
+    let run = |command| {
+        let request = Command::new::<Gateway>(gateway_id, command, metadata.clone());
+        app.services.bus.execute::<Gateway>(request)
+    };
+    run(gateway::Command::ComeOnline).await?;
+    if let Some(ip) = public_ip {
+        run(gateway::Command::ReportAddress(ip)).await?;
+    }
+    let Some(clients) = clients else { return Ok(()) };
+    let (ended, resumed) = reconcile(app, gateway_id, &clients, now);
+    for id in ended {
+        let command = session::Command::End {
+            reason: EndReason::Disconnected,
+            disconnected_at: now,
+            counters: None,
+        };
+        let request = Command::new::<Session>(&id, command, metadata.clone());
+        app.services.bus.execute::<Session>(request).await?;
+    }
+    for id in resumed {
+        super::connect::resume(app, &id, metadata.clone()).await?;
+    }
+    Ok(())
+}
+
+/// Connections that the gateway no longer has, and lost ones that it still has.
+fn reconcile(
+    app: &AppState,
+    gateway_id: &GatewayId,
+    clients: &[ConnectedClient],
+    now: DateTime<Utc>,
+) -> (Vec<SessionId>, Vec<SessionId>) {
+    let state = app.services.index.read();
+    let (mut ended, mut resumed) = (Vec::new(), Vec::new());
+    for session in state.sessions_of(gateway_id) {
+        let present = clients.iter().take(MAX_CLIENTS).any(|client| {
+            session.common_name.as_ref().is_some_and(|it| it.as_str() == client.common_name)
+                && (client.client_ip.is_none() || client.client_ip == session.client_ip)
+                && (client.vpn_ipv4.is_none() || client.vpn_ipv4 == session.vpn_ip)
+        });
+        match (present, session.lost_at) {
+            (false, None) if now - session.connected_at > YOUNG => ended.push(session.id.clone()),
+            (true, Some(_)) => resumed.push(session.id.clone()),
+            _ => {}
+        }
+    }
+    (ended, resumed)
+}

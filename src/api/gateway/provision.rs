@@ -1,0 +1,182 @@
+//! `POST /gateway/provision`: an agent fetches what its OpenVPN server needs.
+
+use super::call::{AgentCall, AgentRequest};
+use crate::access::CertificateEntry;
+use crate::api::{ApiError, Json};
+use crate::app::AppState;
+use crate::event_log::Request as Command;
+use crate::pki;
+use axum::extract::State;
+use chrono::{DateTime, TimeDelta, Utc};
+use gatekey_aggregates::Metadata;
+use gatekey_aggregates::certificate::{self, Certificate, Issuance, Subject};
+use gatekey_aggregates::gateway::{self, Gateway};
+use gatekey_aggregates::values::{CertificateId, CryptoProfile, GatewayId, SecretId, Transport};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use zeroize::Zeroizing;
+
+/// How long a server certificate lasts.
+const LIFETIME: TimeDelta = TimeDelta::days(90);
+
+/// An agent that wants to be provisioned.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ProvisionRequest)]
+pub struct Request {
+    /// The gateway's token, unless it is in `X-Gateway-Token`.
+    token: Option<String>,
+}
+
+impl AgentRequest for Request {
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+}
+
+/// What an OpenVPN server needs.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProvisionAnswer)]
+pub struct Answer {
+    /// Which gateway it is: also the server certificate's common name.
+    #[schema(value_type = String)]
+    gateway_id: GatewayId,
+    /// Its name.
+    gateway_name: String,
+    /// The authority's certificate, PEM.
+    ca_cert: String,
+    /// The server's certificate, PEM.
+    server_cert: String,
+    /// The server's key, PKCS #8 PEM.
+    server_key: String,
+    /// OpenVPN's `server`, as a CIDR.
+    #[schema(example = "172.31.255.0/24")]
+    vpn_subnet: String,
+    /// OpenVPN's `server`: the network.
+    #[schema(example = "172.31.255.0")]
+    vpn_network: String,
+    /// OpenVPN's `server`: the mask.
+    #[schema(example = "255.255.255.0")]
+    vpn_netmask: String,
+    /// OpenVPN's `port`.
+    #[schema(example = 1194)]
+    vpn_port: u16,
+    /// OpenVPN's `proto`.
+    vpn_protocol: Transport,
+    /// Ciphers and digests.
+    crypto_profile: CryptoProfile,
+    /// Whether to use `tls_auth_key`.
+    tls_auth_enabled: bool,
+    /// OpenVPN's `tls-auth` key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_auth_key: Option<String>,
+    /// The version of all this, to be sent in heartbeats.
+    config_version: String,
+}
+
+/// A server's certificate and key, as they are sealed.
+#[derive(Serialize, Deserialize)]
+struct Bundle {
+    certificate: String,
+    key: String,
+}
+
+/// Get server certificates
+///
+/// Everything the gateway's OpenVPN server needs. Asked again, it gives the same certificate, until
+/// two thirds of its life are over.
+#[utoipa::path(
+    post, path = "/gateway/provision", tag = "Gateway", operation_id = "provisionGateway",
+    request_body = Request,
+    responses(
+        (status = 200, description = "Provisioned", body = Answer),
+    ),
+)]
+pub async fn provision(
+    State(app): State<AppState>,
+    call: AgentCall<Request>,
+) -> Result<Json<Answer>, ApiError> {
+    let AgentCall { gateway_id, gateway_name, metadata, .. } = call;
+    let gone = || ApiError::unauthorized_as("invalid_gateway_token", "Unknown gateway token");
+    // Two calls at once must not make two certificates.
+    let _one_at_a_time = app.provisioning.lock().await;
+    let bundle = match current(&app, &gateway_id) {
+        Some(secret) => open(&app, &secret).await?,
+        None => issue(&app, &gateway_id, metadata).await?,
+    };
+    let entry = app.services.index.read().gateways.get(&gateway_id).cloned().ok_or_else(gone)?;
+    let configuration = entry.configuration;
+    let tls_auth_key = if configuration.tls_auth {
+        let key = app.services.vault.open(&entry.tls_auth_key).await.map_err(ApiError::from)?;
+        Some(String::from_utf8(key.to_vec()).map_err(ApiError::internal)?)
+    } else {
+        None
+    };
+    Ok(Json(Answer {
+        gateway_id,
+        gateway_name: gateway_name.to_string(),
+        ca_cert: app.services.issuer.certificate_pem().to_owned(),
+        server_cert: bundle.certificate,
+        server_key: bundle.key,
+        vpn_subnet: configuration.vpn_subnet.to_string(),
+        vpn_network: configuration.vpn_subnet.network().to_string(),
+        vpn_netmask: configuration.vpn_subnet.netmask().to_string(),
+        vpn_port: configuration.port,
+        vpn_protocol: configuration.protocol,
+        crypto_profile: configuration.crypto_profile,
+        tls_auth_enabled: configuration.tls_auth,
+        tls_auth_key,
+        config_version: entry.config_version,
+    }))
+}
+
+/// Where the gateway's certificate is kept, while it is good and not due for renewal.
+fn current(app: &AppState, gateway_id: &GatewayId) -> Option<SecretId> {
+    let now = app.services.clock.now();
+    let state = app.services.index.read();
+    let id = state.gateways.get(gateway_id)?.server_certificate.as_ref()?;
+    let certificate = state.certificate(id).filter(|it| !renewal_due(it, now))?;
+    match &certificate.subject {
+        Subject::Server { bundle, .. } => Some(bundle.clone()),
+        Subject::Client { .. } => None,
+    }
+}
+
+/// Whether a server certificate is revoked or has lived two thirds of its life.
+pub fn renewal_due(certificate: &CertificateEntry, now: DateTime<Utc>) -> bool {
+    let life = certificate.not_after - certificate.not_before;
+    certificate.revoked.is_some() || now >= certificate.not_before + life * 2 / 3
+}
+
+async fn open(app: &AppState, secret: &SecretId) -> Result<Bundle, ApiError> {
+    let plain = app.services.vault.open(secret).await?;
+    serde_json::from_slice(&plain).map_err(ApiError::internal)
+}
+
+async fn issue(
+    app: &AppState,
+    gateway_id: &GatewayId,
+    metadata: Metadata,
+) -> Result<Bundle, ApiError> {
+    let services = &app.services;
+    let now = services.clock.now();
+    let issued = pki::issue_server(&services.issuer, gateway_id, LIFETIME, now, &services.entropy)
+        .map_err(ApiError::internal)?;
+    let key = issued.key_pem.ok_or_else(|| ApiError::internal("a server has no key"))?;
+    let bundle = Bundle { certificate: issued.certificate_pem, key: key.to_string() };
+    let plain = Zeroizing::new(serde_json::to_vec(&bundle).map_err(ApiError::internal)?);
+    let secret = services.vault.seal(&plain, Some(issued.not_after))?;
+    let id: CertificateId = services.entropy.id()?;
+    let issuance = Issuance {
+        subject: Subject::Server { gateway_id: gateway_id.clone(), bundle: secret.id.clone() },
+        serial: issued.serial,
+        not_before: issued.not_before,
+        not_after: issued.not_after,
+        fingerprint: issued.fingerprint,
+    };
+    let request = Command::new::<Certificate>(&id, certificate::Command::Issue(issuance), metadata)
+        .fresh()
+        .also::<Gateway>(gateway_id, gateway::Command::InstallServerCertificate(id.clone()))
+        .with_secret(secret);
+    services.bus.execute::<Certificate>(request).await?;
+    Ok(bundle)
+}
