@@ -14,7 +14,7 @@ use crate::pki::{CrlPublisher, Issuer, PublishError};
 use crate::reactors;
 use crate::secrets::{MasterKey, Secret, Vault};
 use crate::telemetry::Telemetry;
-use gatekey_projections::{Db, Location, views};
+use gatekey_projections::{Db, Location, all_views};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,7 +135,7 @@ pub async fn start(
         master: master.clone(),
         clock: setup.clock.clone(),
         entropy: setup.entropy.clone(),
-        views: views::all().to_vec(),
+        views: all_views().to_vec(),
     };
     let opened = open(options, progress).await?;
     let Opened { db, reader, keyring, wake, .. } = &opened;

@@ -11,7 +11,7 @@ use crate::openvpn::{Push, push};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
-use gatekey_aggregates::access_rule::Target;
+use gatekey_aggregates::access_rule::{RuleProtocol, Target};
 use gatekey_aggregates::attempt::Event as AttemptEvent;
 use gatekey_aggregates::session::{self, Beginning, EndReason, Session};
 use gatekey_aggregates::values::{
@@ -247,7 +247,7 @@ fn decide(
             rule_type: rule.definition.target.kind().as_str(),
             value: rule.definition.target.value(),
             port_range: rule.definition.port_range.map(|it| it.to_string()),
-            protocol: rule.definition.protocol.map(|it| it.as_str()),
+            protocol: rule.definition.protocol.map(RuleProtocol::as_str),
         })
         .collect();
     Ok(Granted {
