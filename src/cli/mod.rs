@@ -1,15 +1,19 @@
 //! The command line of `gatekey-server`.
 
+mod admin;
 mod first_password;
+mod projections;
 mod serve;
 
 use clap::{Parser, Subcommand};
+use gatekey_aggregates::values::Username;
 use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::app;
 use crate::config::{Config, Options};
+use crate::first_start::ADMIN;
+use crate::{app, logging};
 
 /// The control plane of a zero-trust VPN
 #[derive(Debug, Parser)]
@@ -28,20 +32,60 @@ struct Cli {
 enum Command {
     /// Run the server (also without a command)
     Serve,
+    /// What an operator does when nobody can sign in any more
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// The views that queries read
+    #[command(subcommand)]
+    Projections(ProjectionsCommand),
     /// Print the OpenAPI document
     Openapi,
     /// Print the version
     Version,
 }
 
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Give an admin a new password and show it once (a server on SQLite must be stopped for it)
+    ResetPassword {
+        /// Whose
+        #[arg(long, default_value = ADMIN, value_name = "NAME")]
+        username: Username,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ProjectionsCommand {
+    /// Fill a view, or all of them, anew from the log
+    Rebuild {
+        /// Which
+        name: Option<String>,
+    },
+}
+
 /// Does what the command line says.
 pub fn run() -> Result<(), Box<dyn Error>> {
     let cli = Cli::parse();
+    let config = || -> Result<Config, Box<dyn Error>> {
+        let config = Config::load(cli.options, cli.config.as_deref())?;
+        logging::start(&config)?;
+        Ok(config)
+    };
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::serve(Config::load(cli.options, cli.config.as_deref())?),
+        Command::Serve => block_on(serve::serve(config()?)),
+        Command::Admin(AdminCommand::ResetPassword { username }) => {
+            block_on(admin::reset_password(config()?, username))
+        }
+        Command::Projections(ProjectionsCommand::Rebuild { name }) => {
+            block_on(projections::rebuild_views(&config()?, name))
+        }
         Command::Openapi => print(&serde_json::to_string_pretty(&app::document())?),
         Command::Version => print(&format!("gatekey-server {}", env!("CARGO_PKG_VERSION"))),
     }
+}
+
+fn block_on(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
 /// Unlike `println!` it does not panic when the reader has gone away.

@@ -1,6 +1,7 @@
 //! `serve`: puts the server together and runs it until it is told to stop.
 
 use std::error::Error;
+use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,10 @@ use crate::app::{self, AppState};
 use crate::clock::Clock;
 use crate::config::{Config, unknown_variables};
 use crate::entropy::Entropy;
+use crate::first_start::ADMIN;
 use crate::secrets::MasterKey;
 use crate::services::{self, Setup};
-use crate::{logging, readiness, server};
+use crate::{readiness, server};
 
 use super::first_password;
 
@@ -20,26 +22,16 @@ use super::first_password;
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Runs the server.
-pub fn serve(config: Config) -> Result<(), Box<dyn Error>> {
-    logging::start(&config)?;
+pub async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     for name in unknown_variables() {
         tracing::warn!(name, "this variable means nothing to GateKey: is it misspelt?");
     }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.data_dir)
-        .map_err(|error| format!("the data directory {}: {error}", config.data_dir.display()))?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(config))
-}
-
-async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let config = Arc::new(config);
     let metrics = health::install_metrics()?;
     let (services, background, made_password) =
         services::start(setup(&config)?, rebuild_progress()).await?;
     if let Some(password) = made_password {
-        first_password::hand_over(&config.data_dir, &password)?;
+        first_password::hand_over(&config.data_dir, ADMIN, &password)?;
     }
     let checks: Vec<Arc<dyn Check>> = vec![
         Arc::new(readiness::Database(services.clone())),
@@ -74,13 +66,15 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     Ok(served?)
 }
 
-/// What the services are started with.
+/// What the services are started with. Makes the data directory if it is missing.
 pub fn setup(config: &Config) -> Result<Setup, Box<dyn Error>> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
+        .map_err(|error| format!("the data directory {}: {error}", config.data_dir.display()))?;
     let clock = Clock::system();
-    let master = match &config.master_key {
-        Some(key) => MasterKey::from_base64(key.expose(), "GATEKEY_MASTER_KEY")?,
-        None => MasterKey::from_file(&config.data_dir.join("master.key"))?,
-    };
+    let master = MasterKey::load(config.master_key.as_ref(), &config.data_dir)?;
     Ok(Setup {
         database_url: config.database_url.expose().to_owned(),
         master,
