@@ -1,6 +1,6 @@
 //! What the server is made of, and the order in which it comes up.
 
-use crate::access::AccessIndex;
+use crate::access::{self, AccessIndex};
 use crate::attempts::Attempts;
 use crate::auth::password::{PasswordError, Passwords};
 use crate::clock::Clock;
@@ -98,6 +98,9 @@ pub enum StartError {
     /// The database did not answer.
     #[error("the database can't be read: {0}")]
     Database(#[from] sqlx::Error),
+    /// The views can't be read.
+    #[error(transparent)]
+    Views(#[from] access::LoadError),
     /// The log can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -142,7 +145,7 @@ pub async fn start(
     let vault = Vault::new(db.clone(), master, setup.entropy.clone());
     let passwords = Passwords::new(setup.entropy.clone())?;
 
-    let state = crate::access::State::default();
+    let state = access::load(db, setup.clock.now()).await?;
     let index = Arc::new(AccessIndex::new(state, reader.clone()));
     index.catch_up().await?;
     let running = opened.start(vec![index.clone()]);

@@ -2,12 +2,14 @@
 
 mod decision;
 mod index;
+mod load;
 mod state;
 
 pub use decision::{
     Admitted, Attempt, Denied, Reason, admit, check_user, effective_rules, is_within,
 };
 pub use index::AccessIndex;
+pub use load::{LoadError, load};
 pub use state::{
     ApiKeyEntry, Authority, CertificateEntry, GatewayEntry, LoginEntry, NetworkEntry, RuleEntry,
     SessionEntry, State, UserEntry,

@@ -22,9 +22,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// How long an expired certificate is still told from an unknown one.
-const EXPIRED_KEPT: TimeDelta = TimeDelta::days(7);
+pub(super) const EXPIRED_KEPT: TimeDelta = TimeDelta::days(7);
 /// How long a connection that was lost with its gateway may still come back.
-const LOST_KEPT: TimeDelta = TimeDelta::days(1);
+pub(super) const LOST_KEPT: TimeDelta = TimeDelta::days(1);
 
 /// A gateway that was not deleted.
 #[derive(Clone, Debug, PartialEq)]
