@@ -1,7 +1,7 @@
 //! JSON bodies: strict for people's scripts, lenient for agents in the field.
 
 use axum::body::{Bytes, to_bytes};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -32,6 +32,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             return Err(ApiError::unsupported_media_type());
         }
         parse(&read_body(request).await?, Reading::Strict).map(Self)
+    }
+}
+
+/// A body that may be left out: nothing at all is none.
+impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Option<Self>, ApiError> {
+        let is_json = is_json(request.headers());
+        let bytes = read_body(request).await?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        if !is_json {
+            return Err(ApiError::unsupported_media_type());
+        }
+        parse(&bytes, Reading::Strict).map(|body| Some(Self(body)))
     }
 }
 

@@ -6,6 +6,7 @@
 mod agent;
 pub mod client_ip;
 mod command;
+pub mod configs;
 pub mod edge;
 pub mod envelope;
 pub mod error;
@@ -17,6 +18,7 @@ mod listed;
 pub mod openapi;
 pub mod page;
 pub mod path;
+pub mod pki;
 pub mod request_id;
 
 pub use client_ip::ClientIp;
@@ -39,5 +41,10 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(health::routes())
         .nest("/api/v1", callable_by(Access::Anyone, anyone))
+        .nest("/api/v1", callable_by(Access::Anyone, pki::public_routes()))
+        .nest("/api/v1", callable_by(Access::Member, configs::member_routes()))
+        .nest("/api/v1", callable_by(Access::Auditor, configs::auditor_routes()))
+        .nest("/api/v1", callable_by(Access::Admin, configs::admin_routes()))
+        .nest("/api/v1", callable_by(Access::Admin, pki::admin_routes()))
         .nest("/api/v1", callable_by(Access::Gateway, gateway::router()))
 }
