@@ -236,3 +236,283 @@ pub fn is_within(state: &State, gateway: &GatewayEntry, rule: &RuleEntry) -> boo
         (None, None) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{GatewayEntry, NetworkEntry};
+    use gatekey_aggregates::access_rule::{Definition, TargetType};
+    use gatekey_aggregates::gateway::Configuration;
+    use gatekey_aggregates::user::Profile;
+    use gatekey_aggregates::values::{CryptoProfile, RevocationReason, Role, Transport};
+    use gatekey_aggregates::{PersonId, Personal};
+    use std::collections::{BTreeSet, HashSet};
+    use std::fmt::Debug;
+    use std::str::FromStr;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn value<T: FromStr<Err: Debug>>(text: &str) -> T {
+        text.parse().unwrap()
+    }
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    fn ada<T>(value: T) -> Personal<T> {
+        Personal::new(PersonId::from("usr-ada".to_owned()), value)
+    }
+
+    fn gateway(name: &str) -> GatewayEntry {
+        GatewayEntry {
+            configuration: Configuration {
+                name: value(name),
+                description: value(""),
+                hostname: value("vpn.example.com"),
+                public_ip: None,
+                port: 1194,
+                protocol: Transport::Udp,
+                vpn_subnet: value("10.8.0.0/24"),
+                crypto_profile: CryptoProfile::Modern,
+                tls_auth: true,
+                full_tunnel: false,
+                push_dns: false,
+                dns_servers: Vec::new(),
+                active: true,
+            },
+            token_hash: crate::entropy::token_hash(name),
+            tls_auth_key: value("sec-1"),
+            users: HashSet::new(),
+            groups: HashSet::new(),
+            networks: HashSet::new(),
+            online: true,
+            reported_ip: None,
+            server_certificate: None,
+            reprovisions: 0,
+            config_version: String::new(),
+        }
+    }
+
+    fn rule(kind: TargetType, target: &str, network: Option<&str>) -> RuleEntry {
+        RuleEntry {
+            definition: Definition {
+                name: value("rule"),
+                description: value(""),
+                target: Target::parse(kind, target).unwrap(),
+                port_range: None,
+                protocol: None,
+                network_id: network.map(value),
+                active: true,
+            },
+            users: HashSet::from([value("usr-ada")]),
+            groups: HashSet::new(),
+        }
+    }
+
+    /// Ada, granted gw-east by the group `staff`, with one good config for it.
+    fn world() -> State {
+        let mut state = State::default();
+        let mut east = gateway("east");
+        east.groups.insert(value("staff"));
+        east.networks.insert(value("net-office"));
+        state.insert_gateway(value("gw-east"), east);
+        state.insert_gateway(value("gw-west"), gateway("west"));
+        state.users.insert(
+            value("usr-ada"),
+            UserEntry {
+                profile: Profile {
+                    username: ada(value("ada")),
+                    email: ada(value("ada@example.com")),
+                    name: None,
+                },
+                role: Role::Member,
+                active: true,
+                groups: BTreeSet::from([value("staff")]),
+                password: None,
+                must_change_password: false,
+            },
+        );
+        state.networks.insert(
+            value("net-office"),
+            NetworkEntry { name: value("office"), cidr: value("10.0.0.0/16") },
+        );
+        state.networks.insert(
+            value("net-lab"),
+            NetworkEntry { name: value("lab"), cidr: value("10.9.0.0/16") },
+        );
+        state.insert_certificate(certificate("cfg-1", "5a0f", "password"));
+        state
+    }
+
+    fn certificate(id: &str, serial: &str, password: &str) -> CertificateEntry {
+        CertificateEntry {
+            id: value(id),
+            subject: Subject::Client {
+                user_id: value("usr-ada"),
+                gateway_id: value("gw-east"),
+                common_name: ada(value("ada@example.com")),
+                token_hash: crate::entropy::token_hash(password),
+                bundle: value("sec-2"),
+            },
+            serial: value(serial),
+            not_before: at(NOW - 3600),
+            not_after: at(NOW + 3600),
+            revoked: None,
+        }
+    }
+
+    /// What Ada's client shows, unless a test says otherwise.
+    struct Shown {
+        gateway: GatewayId,
+        serial: Option<Serial>,
+        password: Option<TokenHash>,
+        common_name: &'static str,
+        username: Option<&'static str>,
+        now: i64,
+    }
+
+    impl Default for Shown {
+        fn default() -> Self {
+            Self {
+                gateway: value("gw-east"),
+                serial: Some(value("5a:0f")),
+                password: Some(crate::entropy::token_hash("password")),
+                common_name: "ada@example.com",
+                username: Some("ada@example.com"),
+                now: NOW,
+            }
+        }
+    }
+
+    fn decide(state: &State, shown: &Shown) -> Result<String, Reason> {
+        let attempt = Attempt {
+            gateway_id: &shown.gateway,
+            serial: shown.serial.as_ref(),
+            password: shown.password.as_ref(),
+            common_name: shown.common_name,
+            username: shown.username,
+            client_ip: None,
+            now: at(shown.now),
+        };
+        admit(state, &attempt).map(|it| it.user_id.to_string()).map_err(|it| it.reason)
+    }
+
+    #[test]
+    fn ada_gets_in_with_her_certificate_her_password_or_both() {
+        let state = world();
+        let both = Shown::default();
+        let certificate = Shown { password: None, ..Shown::default() };
+        let password = Shown { serial: None, username: None, ..Shown::default() };
+        for shown in [both, certificate, password] {
+            assert_eq!(decide(&state, &shown).as_deref(), Ok("usr-ada"));
+        }
+    }
+
+    #[test]
+    fn each_check_refuses_with_its_own_reason() {
+        type Case = (Reason, Shown, fn(&mut State));
+        let shown = Shown::default;
+        let other = || Some(crate::entropy::token_hash("another"));
+        let cases: [Case; 13] = [
+            (Reason::WrongGateway, Shown { gateway: value("gw-none"), ..shown() }, |_| {}),
+            (Reason::GatewayInactive, shown(), |it| {
+                it.gateways.get_mut(&value("gw-east")).unwrap().configuration.active = false;
+            }),
+            (Reason::NoCredentials, Shown { serial: None, password: None, ..shown() }, |_| {}),
+            (Reason::CertificateUnknown, Shown { serial: Some(value("1")), ..shown() }, |_| {}),
+            (Reason::PasswordUnknown, Shown { serial: None, password: other(), ..shown() }, |_| {}),
+            (Reason::CertificateRevoked, shown(), |it| {
+                let revoked = Some((at(NOW), RevocationReason::KeyCompromise));
+                it.certificates.get_mut(&value("5a0f")).unwrap().revoked = revoked;
+            }),
+            (Reason::CertificateExpired, Shown { now: NOW + 3600, ..shown() }, |_| {}),
+            (Reason::CertificateExpired, Shown { now: NOW - 3601, ..shown() }, |_| {}),
+            (Reason::WrongGateway, Shown { gateway: value("gw-west"), ..shown() }, |_| {}),
+            (
+                Reason::CommonNameMismatch,
+                Shown { common_name: "eve@example.com", ..shown() },
+                |_| {},
+            ),
+            (Reason::CommonNameMismatch, Shown { username: Some("eve"), ..shown() }, |_| {}),
+            (Reason::PasswordMismatch, Shown { password: other(), ..shown() }, |_| {}),
+            (Reason::UserUnknown, shown(), |it| {
+                it.users.clear();
+            }),
+        ];
+        for (reason, shown, change) in cases {
+            let mut state = world();
+            change(&mut state);
+            assert_eq!(decide(&state, &shown), Err(reason));
+        }
+    }
+
+    #[test]
+    fn the_owner_must_be_active_and_granted() {
+        let mut state = world();
+        state.users.get_mut(&value("usr-ada")).unwrap().groups.clear();
+        assert_eq!(decide(&state, &Shown::default()), Err(Reason::NotGranted));
+        state.gateways.get_mut(&value("gw-east")).unwrap().users.insert(value("usr-ada"));
+        assert_eq!(decide(&state, &Shown::default()).as_deref(), Ok("usr-ada"));
+        state.users.get_mut(&value("usr-ada")).unwrap().active = false;
+        assert_eq!(decide(&state, &Shown::default()), Err(Reason::UserDisabled));
+    }
+
+    #[test]
+    fn the_first_check_that_fails_is_the_reason() {
+        let mut state = world();
+        let revoked = Some((at(NOW), RevocationReason::KeyCompromise));
+        state.certificates.get_mut(&value("5a0f")).unwrap().revoked = revoked;
+        state.users.clear();
+        let shown = Shown { common_name: "eve@example.com", now: NOW + 7200, ..Shown::default() };
+        assert_eq!(decide(&state, &shown), Err(Reason::CertificateRevoked));
+    }
+
+    #[test]
+    fn another_config_of_the_same_person_is_another_config() {
+        let mut state = world();
+        state.insert_certificate(certificate("cfg-2", "77", "second"));
+        let shown =
+            Shown { password: Some(crate::entropy::token_hash("second")), ..Shown::default() };
+        assert_eq!(decide(&state, &shown), Err(Reason::PasswordMismatch));
+    }
+
+    fn reach(state: &State) -> Vec<String> {
+        let (gateway, user_id) = (&state.gateways[&value("gw-east")], value("usr-ada"));
+        effective_rules(state, gateway, &user_id, &state.users[&user_id])
+            .map(|(id, _)| id.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn rules_reach_only_into_networks_attached_to_the_gateway() {
+        let cases = [
+            ("rule-in", rule(TargetType::Cidr, "10.0.3.0/24", None), true),
+            ("rule-in-ip", rule(TargetType::Ip, "10.0.3.7", Some("net-office")), true),
+            ("rule-out", rule(TargetType::Ip, "10.9.0.1", None), false),
+            ("rule-wider", rule(TargetType::Cidr, "10.0.0.0/8", None), false),
+            ("rule-lab", rule(TargetType::Ip, "10.9.0.1", Some("net-lab")), false),
+            ("rule-liar", rule(TargetType::Ip, "10.9.0.1", Some("net-office")), false),
+            ("rule-host", rule(TargetType::Hostname, "db.example.com", Some("net-office")), true),
+            ("rule-host-lab", rule(TargetType::Hostname, "db.example.com", Some("net-lab")), false),
+        ];
+        for (id, rule, reaches) in cases {
+            let mut state = world();
+            state.rules.insert(value(id), rule);
+            assert_eq!(!reach(&state).is_empty(), reaches, "{id}");
+        }
+    }
+
+    #[test]
+    fn rules_count_for_whom_they_are_assigned_and_while_they_are_active() {
+        let mut state = world();
+        let mut mine = rule(TargetType::Ip, "10.0.0.1", None);
+        mine.users.clear();
+        state.rules.insert(value("rule-1"), mine);
+        assert_eq!(reach(&state), Vec::<String>::new());
+        state.rules.get_mut(&value("rule-1")).unwrap().groups.insert(value("staff"));
+        assert_eq!(reach(&state), ["rule-1"]);
+        state.rules.get_mut(&value("rule-1")).unwrap().definition.active = false;
+        assert_eq!(reach(&state), Vec::<String>::new());
+    }
+}

@@ -411,6 +411,7 @@ impl From<ConfigStatus> for Status {
 #[into_params(parameter_in = Query)]
 pub struct OwnFilter {
     /// Those that stand so.
+    #[param(inline)]
     status: Option<ConfigStatus>,
     /// Those for this gateway.
     #[param(value_type = Option<String>)]
@@ -427,6 +428,7 @@ impl Filter for OwnFilter {
 #[into_params(parameter_in = Query)]
 pub struct AdminFilter {
     /// Those that stand so.
+    #[param(inline)]
     status: Option<ConfigStatus>,
     /// Those for this gateway.
     #[param(value_type = Option<String>)]

@@ -385,7 +385,11 @@ pub async fn resume(
 ) -> Result<(), CommandError> {
     let command = session::Command::Resume { at: app.services.clock.now() };
     let request = Command::new::<Session>(session_id, command, metadata);
-    app.services.bus.execute::<Session>(request).await.map(drop)
+    match app.services.bus.execute::<Session>(request).await {
+        // Another connection has its address by now: it is over for good.
+        Ok(_) | Err(CommandError::Append(AppendError::Taken { .. })) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The same for callers that must not wait for the database.

@@ -4,6 +4,7 @@
 //! gateway has and we have not) is done in the background.
 
 use super::call::{AgentCall, AgentRequest, absent_if_empty, address};
+use crate::access::SessionEntry;
 use crate::api::{ApiError, Json};
 use crate::app::AppState;
 use crate::event_log::{CommandError, Request as Command};
@@ -14,10 +15,11 @@ use gatekey_aggregates::gateway::{self, Gateway};
 use gatekey_aggregates::session::{self, EndReason, Session};
 use gatekey_aggregates::values::{GatewayId, SessionId};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use utoipa::ToSchema;
 
-/// A connection younger than this may not be in a heartbeat yet.
+/// A connection younger than this may not be on a heartbeat's list yet.
 const YOUNG: TimeDelta = TimeDelta::minutes(1);
 /// Connected clients that are looked at.
 const MAX_CLIENTS: usize = 10_000;
@@ -41,11 +43,17 @@ pub struct Request {
     config_version: Option<String>,
     /// Every client that is connected: reconciles the connections known here.
     connected_clients: Option<Vec<ConnectedClient>>,
+    /// When the list was made, if the heartbeat is late.
+    occurred_at: Option<DateTime<Utc>>,
 }
 
 /// A client that is connected.
 #[derive(Deserialize, ToSchema)]
 pub struct ConnectedClient {
+    /// The connection, where the agent knows its id.
+    #[serde(default, deserialize_with = "absent_if_empty")]
+    #[schema(value_type = Option<String>, example = "con-01k9x3")]
+    session_id: Option<SessionId>,
     /// The certificate's common name.
     common_name: String,
     /// From where.
@@ -127,10 +135,11 @@ pub async fn heartbeat(
         // One at a time for each gateway: a slow database must not pile them up.
         if let Some(turn) = app.heartbeats.begin(&gateway_id) {
             let (app, gateway_id) = (app.clone(), gateway_id.clone());
-            let clients = body.connected_clients;
+            let (clients, public_ip) = (body.connected_clients, body.public_ip);
+            let seen_at = body.occurred_at.map_or(now, |at| at.min(now));
             tokio::spawn(async move {
                 let _turn = turn;
-                let done = take_in(&app, &gateway_id, body.public_ip, clients, metadata, now).await;
+                let done = take_in(&app, &gateway_id, public_ip, clients, metadata, seen_at).await;
                 if let Err(error) = done {
                     tracing::warn!(%error, gateway = %gateway_id, "a heartbeat's news are late");
                 }
@@ -154,7 +163,7 @@ async fn take_in(
     public_ip: Option<IpAddr>,
     clients: Option<Vec<ConnectedClient>>,
     metadata: Metadata,
-    now: DateTime<Utc>,
+    seen_at: DateTime<Utc>,
 ) -> Result<(), CommandError> {
     let run = |command| {
         let request = Command::new::<Gateway>(gateway_id, command, metadata.clone());
@@ -165,11 +174,11 @@ async fn take_in(
         run(gateway::Command::ReportAddress(ip)).await?;
     }
     let Some(clients) = clients else { return Ok(()) };
-    let (ended, resumed) = reconcile(app, gateway_id, &clients, now);
+    let (ended, resumed) = reconcile(app, gateway_id, &clients, seen_at);
     for id in ended {
         let command = session::Command::End {
             reason: EndReason::Disconnected,
-            disconnected_at: now,
+            disconnected_at: seen_at,
             counters: None,
         };
         let request = Command::new::<Session>(&id, command, metadata.clone());
@@ -181,23 +190,34 @@ async fn take_in(
     Ok(())
 }
 
-/// Connections that the gateway no longer has, and lost ones that it still has.
+/// Connections that the gateway no longer has, and lost ones that it still has. A connection that
+/// began just before the list was made may not be on it yet.
 fn reconcile(
     app: &AppState,
     gateway_id: &GatewayId,
     clients: &[ConnectedClient],
-    now: DateTime<Utc>,
+    seen_at: DateTime<Utc>,
 ) -> (Vec<SessionId>, Vec<SessionId>) {
+    let mut by_name: HashMap<&str, Vec<&ConnectedClient>> = HashMap::new();
+    for client in clients.iter().take(MAX_CLIENTS) {
+        by_name.entry(&client.common_name).or_default().push(client);
+    }
+    let is_meant = |session: &SessionEntry, client: &ConnectedClient| match &client.session_id {
+        Some(id) => *id == session.id,
+        None => {
+            (client.client_ip.is_none() || client.client_ip == session.client_ip)
+                && (client.vpn_ipv4.is_none() || client.vpn_ipv4 == session.vpn_ip)
+        }
+    };
     let state = app.services.index.read();
     let (mut ended, mut resumed) = (Vec::new(), Vec::new());
     for session in state.sessions_of(gateway_id) {
-        let present = clients.iter().take(MAX_CLIENTS).any(|client| {
-            session.common_name.as_ref().is_some_and(|it| it.as_str() == client.common_name)
-                && (client.client_ip.is_none() || client.client_ip == session.client_ip)
-                && (client.vpn_ipv4.is_none() || client.vpn_ipv4 == session.vpn_ip)
-        });
+        let named = session.common_name.as_ref().and_then(|it| by_name.get(it.as_str()));
+        let present = named.is_some_and(|it| it.iter().any(|client| is_meant(session, client)));
         match (present, session.lost_at) {
-            (false, None) if now - session.connected_at > YOUNG => ended.push(session.id.clone()),
+            (false, None) if seen_at - session.connected_at > YOUNG => {
+                ended.push(session.id.clone());
+            }
             (true, Some(_)) => resumed.push(session.id.clone()),
             _ => {}
         }
