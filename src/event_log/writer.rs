@@ -182,6 +182,8 @@ impl Task {
     async fn write(&mut self, batch: Vec<Waiting>) {
         let (appends, answers): (Vec<Append>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.append, waiting.answer)).unzip();
+        metrics::histogram!("gatekey_log_batch_commands").record(appends.len() as f64);
+        let started = Instant::now();
         let outcomes = match self.write_batch(&appends).await {
             Ok(outcomes) => outcomes,
             // One command may have spoiled it for all: each by itself.
@@ -202,7 +204,9 @@ impl Task {
             }
             Err(error) => vec![Err(error); appends.len()],
         };
+        metrics::histogram!("gatekey_log_batch_seconds").record(started.elapsed().as_secs_f64());
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            metrics::counter!("gatekey_commands_total", "outcome" => label(&outcome)).increment(1);
             // A caller that went away has had its command carried out all the same.
             let _ = answer.send(outcome);
         }
@@ -272,6 +276,7 @@ impl Task {
             for follower in &self.setup.followers {
                 follower.committed(decided.before, &decided.recorded).await;
             }
+            metrics::gauge!("gatekey_log_position").set(last.position as f64);
             self.setup.wake.send_modify(|seen| *seen = last.position.max(*seen));
         }
         decided.outcomes
@@ -353,6 +358,22 @@ impl Task {
         store_claims(conn, facts).await?;
         store_secrets(conn, &accepted).await?;
         project(conn, &self.setup.views, &decided.recorded, "").await
+    }
+}
+
+/// What metrics call an outcome.
+fn label(outcome: &Result<Appended, AppendError>) -> &'static str {
+    match outcome {
+        Ok(_) => "written",
+        Err(AppendError::Stale { .. }) => "stale",
+        Err(
+            AppendError::Taken { .. }
+            | AppendError::Overlaps { .. }
+            | AppendError::LastOne { .. }
+            | AppendError::TooLarge,
+        ) => "refused",
+        Err(AppendError::Unavailable(_) | AppendError::OtherEpoch { .. }) => "unavailable",
+        Err(AppendError::Broken(_)) => "broken",
     }
 }
 

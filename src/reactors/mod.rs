@@ -31,6 +31,7 @@ pub async fn run(services: Arc<Services>) {
     loop {
         tick.tick().await;
         let now = services.clock.now();
+        measure(&services);
         if cleaned.is_none_or(|at| at.elapsed() >= CLEANING) {
             services.index.prune(now);
             cleaned = Some(Instant::now());
@@ -52,4 +53,17 @@ pub async fn run(services: Arc<Services>) {
             }
         }
     }
+}
+
+/// What an operator wants on a dashboard.
+fn measure(services: &Services) {
+    let staleness = services.index.staleness().as_secs_f64();
+    metrics::gauge!("gatekey_access_index_staleness_seconds").set(staleness);
+    let state = services.index.read();
+    let online = state.gateways.values().filter(|it| it.online).count();
+    metrics::gauge!("gatekey_gateways").set(state.gateways.len() as f64);
+    metrics::gauge!("gatekey_gateways_online").set(online as f64);
+    let open = state.sessions.values().filter(|it| it.lost_at.is_none()).count();
+    metrics::gauge!("gatekey_connections_open").set(open as f64);
+    metrics::gauge!("gatekey_access_index_position").set(state.position as f64);
 }
