@@ -1,5 +1,6 @@
 //! Any command and any event, for property tests. Ids come from a small set, so that a run of
 //! commands meets the same things again.
+#![allow(clippy::unwrap_used)] // Only tests use it.
 
 use crate::values::{
     Cidr, CommonName, CryptoProfile, DisplayName, Email, PortRange, RevocationReason, Role,

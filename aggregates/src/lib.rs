@@ -24,8 +24,8 @@ pub mod session;
 pub mod settings;
 pub mod user;
 
-#[cfg(test)]
-mod arbitrary;
+#[cfg(any(test, feature = "arbitrary"))]
+pub mod arbitrary;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

@@ -23,6 +23,3 @@ pub use reader::{ReadError, Reader, StoredEvent};
 pub use rebuild::{RebuildError, rebuild};
 pub use store::{LoadError, Loaded, Store};
 pub use writer::{Follower, Setup, Writer};
-
-#[cfg(test)]
-mod tests;

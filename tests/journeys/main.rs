@@ -7,5 +7,6 @@ mod harness;
 mod bad_input;
 mod first_steps;
 mod harness_works;
+mod log;
 mod readme;
 mod tunnel;

@@ -4,6 +4,8 @@
 pub mod client;
 pub mod epilogue;
 pub mod fixtures;
+#[macro_use]
+pub mod log;
 pub mod netns;
 pub mod openapi;
 pub mod openvpn;

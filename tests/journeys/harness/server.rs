@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
 
 /// The master key of every test server: 32 bytes, base64.
-const MASTER_KEY: &str = "Z2F0ZWtleSB0ZXN0cycgb3duIG1hc3RlciBrZXkgISE=";
+pub const MASTER_KEY: &str = "Z2F0ZWtleSB0ZXN0cycgb3duIG1hc3RlciBrZXkgISE=";
 
 /// A debug build on a busy machine; the promise of one second is the benchmark's to check.
 const START_BOUND: Duration = Duration::from_secs(30);
