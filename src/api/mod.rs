@@ -4,9 +4,14 @@
 //! envelope) and answers with the types of [`envelope`].
 
 mod agent;
+pub mod api_keys;
+pub mod auth;
+#[cfg(test)]
+pub(crate) mod client;
 pub mod client_ip;
 mod command;
 pub mod configs;
+pub mod connections;
 pub mod edge;
 pub mod envelope;
 pub mod error;
@@ -20,6 +25,7 @@ pub mod page;
 pub mod path;
 pub mod pki;
 pub mod request_id;
+pub mod users_me;
 
 pub use client_ip::ClientIp;
 pub use envelope::{Created, Data, Page};
@@ -46,5 +52,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .nest("/api/v1", callable_by(Access::Auditor, configs::auditor_routes()))
         .nest("/api/v1", callable_by(Access::Admin, configs::admin_routes()))
         .nest("/api/v1", callable_by(Access::Admin, pki::admin_routes()))
+        .nest("/api/v1", auth::routes())
+        .nest("/api/v1", users_me::routes())
+        .nest("/api/v1", api_keys::routes())
         .nest("/api/v1", callable_by(Access::Gateway, gateway::router()))
 }

@@ -192,3 +192,161 @@ fn record(parts: &Parts, services: &Services, caller: &Caller, reason: &str) {
     };
     services.attempts.record(attempt::Event::RequestForbidden, denial, caller.metadata(None));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::client::{Client, PASSWORD, add_user, change_user};
+    use crate::api::edge::{self, Edge};
+    use crate::app::AppState;
+    use crate::clock::Clock;
+    use crate::testing;
+    use axum::Router;
+    use axum::routing::{get, post};
+    use gatekey_aggregates::user::Command;
+    use gatekey_aggregates::{ActorKind, CredentialKind, Event};
+    use std::time::Duration;
+
+    /// A route for each extractor.
+    fn routes(state: &AppState) -> Router {
+        let routes = Router::new()
+            .route("/public", get(|_: Public| async {}))
+            .route(
+                "/maybe",
+                get(|caller: Option<SignedIn>| async move {
+                    caller.map(|it| it.username.clone()).unwrap_or_default()
+                }),
+            )
+            .route("/signed-in", get(|_: SignedIn| async {}))
+            .route("/member", get(|_: Member| async {}))
+            .route("/auditor", get(|_: Auditor| async {}))
+            .route("/admin/{id}", get(|_: Admin| async {}).post(|_: Admin| async {}))
+            .route(
+                "/whom",
+                post(|caller: Member| async move {
+                    format!("{:?}", caller.metadata(Some("because".to_owned())))
+                }),
+            );
+        let edge = Edge {
+            entropy: state.services.entropy.clone(),
+            trusted_proxies: Vec::new().into(),
+            https: false,
+            timeout: edge::TIMEOUT,
+        };
+        edge::around(Router::new().nest("/api/v1", routes.with_state(state.clone())), edge)
+    }
+
+    #[tokio::test]
+    async fn each_lets_in_whom_it_says() {
+        let plane = testing::start("", vec![], Clock::system()).await;
+        let login = Client::of(&plane);
+        let routes = Client::over(routes(&plane.state));
+        let mut callers = vec![("nobody", routes.clone()), ("wrong", routes.bearer("gks_wrong"))];
+        for (name, role) in [
+            ("member", Role::Member),
+            ("auditor", Role::Auditor),
+            ("admin2", Role::Admin),
+            ("pending", Role::Admin),
+        ] {
+            let id = add_user(&plane.state, name, role).await;
+            if name == "pending" {
+                let password = plane.state.services.index.read().users[&id].password.clone();
+                let password = password.unwrap();
+                let command = Command::ChangePassword { password, must_change_password: true };
+                change_user(&plane.state, &id, command).await;
+            }
+            let answer = login.try_login(name, PASSWORD).await;
+            let token = answer.body["data"]["token"].as_str().unwrap().to_owned();
+            callers.push((name, routes.bearer(&token)));
+        }
+        // By caller, in the order above.
+        for (path, expected) in [
+            ("/public", [200, 200, 200, 200, 200, 200]),
+            ("/maybe", [200, 200, 200, 200, 200, 200]),
+            ("/signed-in", [401, 401, 200, 200, 200, 200]),
+            ("/member", [401, 401, 200, 200, 200, 403]),
+            ("/auditor", [401, 401, 403, 200, 200, 403]),
+            ("/admin/1", [401, 401, 403, 403, 200, 403]),
+        ] {
+            for ((name, caller), status) in callers.iter().zip(expected) {
+                let answer = caller.get(path).await;
+                assert_eq!(answer.status, status, "{name} {path}");
+                let code = match (status, *name) {
+                    (401, _) => "unauthorized",
+                    (403, "pending") => "password_change_required",
+                    (403, _) => "forbidden",
+                    _ => "",
+                };
+                assert_eq!(answer.code(), code, "{name} {path}");
+            }
+        }
+        assert_eq!(callers[0].1.get("/maybe").await.body, "");
+        assert_eq!(callers[1].1.get("/maybe").await.body, "");
+        assert_eq!(callers[2].1.get("/maybe").await.body, "member");
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_too_much_is_taken_down_by_route() {
+        let plane = testing::start("", vec![], Clock::system()).await;
+        let id = add_user(&plane.state, "ada", Role::Member).await;
+        let answer = Client::of(&plane).try_login("ada", PASSWORD).await;
+        let token = answer.body["data"]["token"].as_str().unwrap().to_owned();
+        let ada = Client::over(routes(&plane.state)).bearer(&token).with("user-agent", "curl/8.0");
+        assert_eq!(ada.call("POST", "/admin/secret", None).await.status, 403);
+        let recorded = 'found: {
+            for _ in 0..500 {
+                let events = plane.state.services.reader.after(0, 1000).await.unwrap();
+                let is_it = |event: &Event| matches!(event, Event::Attempt(_));
+                if let Some(found) = events.into_iter().find(|it| is_it(&it.event)) {
+                    break 'found found;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("it was not written down");
+        };
+        let Event::Attempt(attempt::Event::RequestForbidden(denial)) = &recorded.event else {
+            panic!("{recorded:?}");
+        };
+        assert_eq!(denial.reason, "forbidden");
+        assert_eq!(denial.target.as_deref(), Some("POST /api/v1/admin/{id}"));
+        assert_eq!(denial.user_id.as_ref(), Some(&id));
+        let metadata = &recorded.metadata;
+        assert_eq!(metadata.actor.kind, ActorKind::User);
+        assert_eq!(metadata.actor.label, "ada@example.com");
+        assert_eq!(metadata.credential.kind, CredentialKind::Session);
+        assert!(metadata.credential.id.starts_with("ses-"));
+        assert_eq!(metadata.source_ip.as_deref(), Some("192.0.2.1"));
+        assert_eq!(metadata.user_agent.as_deref(), Some("curl/8.0"));
+    }
+
+    #[tokio::test]
+    async fn what_an_event_keeps_of_a_caller_is_bounded() {
+        let plane = testing::start("", vec![], Clock::system()).await;
+        let answer = Client::of(&plane).try_login("admin", testing::ADMIN_PASSWORD).await;
+        let token = answer.body["data"]["token"].as_str().unwrap().to_owned();
+        let long = "x".repeat(5_000);
+        let admin = Client::over(routes(&plane.state)).bearer(&token).with("user-agent", &long);
+        let metadata = admin.with("x-request-id", "r-1").call("POST", "/whom", None).await.body;
+        let metadata = metadata.as_str().unwrap();
+        assert!(metadata.contains(r#"request_id: Some("r-1")"#), "{metadata}");
+        assert!(metadata.contains(r#"reason: Some("because")"#), "{metadata}");
+        assert!(metadata.contains(&"x".repeat(MAX_USER_AGENT)));
+        assert!(!metadata.contains(&"x".repeat(MAX_USER_AGENT + 1)));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_trusted_by_what_may_be_out_of_date() {
+        let fresh = testing::start("", vec![], Clock::system()).await;
+        let answer = Client::of(&fresh).try_login("admin", testing::ADMIN_PASSWORD).await;
+        let token = answer.body["data"]["token"].as_str().unwrap().to_owned();
+        let mut state = fresh.state.clone();
+        let config = Config { max_staleness: Duration::ZERO, ..(*state.config).clone() };
+        state.config = config.into();
+        let stale = Client::over(routes(&state));
+        let answer = stale.bearer(&token).get("/member").await;
+        assert_eq!((answer.status, answer.code()), (503, "unavailable"));
+        assert!(answer.headers.contains_key(header::RETRY_AFTER));
+        // Who shows nothing is nobody in any case.
+        assert_eq!(stale.get("/member").await.status, 401);
+    }
+}

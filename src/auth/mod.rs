@@ -26,9 +26,12 @@
 //! `unauthorized`, 403 `forbidden`, 403 `password_change_required`, and for what a cookie proves
 //! 403 `cross_origin`.
 
+pub mod back_off;
 pub mod cookie;
 pub mod credential;
 mod extract;
+pub mod local;
+pub mod login;
 pub mod password;
 mod principal;
 mod same_origin;
