@@ -189,6 +189,7 @@ impl Location {
         } else {
             let options = PgConnectOptions::from_str(url)?
                 .application_name("gatekey")
+                .options([("client_min_messages", "warning")])
                 .disable_statement_logging();
             Ok(Self::Postgres(Box::new(options)))
         }

@@ -1,6 +1,6 @@
 //! Bringing the database to this version, one node at a time.
 
-use gatekey_projections::{Conn, Db, Location, View};
+use gatekey_projections::{Conn, Location};
 use sqlx::migrate::{MigrateError, Migrator};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -69,16 +69,4 @@ pub async fn migrate(location: &Location) -> Result<(), MigrationError> {
         MigrateError::VersionMismatch(version) => MigrationError::Edited(version),
         other => MigrationError::Failed(other.to_string()),
     })
-}
-
-/// The views whose tables another version of the code has filled.
-pub async fn outdated_views(
-    db: &Db,
-    views: &[&'static dyn View],
-) -> Result<Vec<&'static dyn View>, MigrationError> {
-    let rows: Vec<(String, i64)> = db.all("SELECT name, version FROM views", &[]).await?;
-    let current = |view: &dyn View| {
-        rows.iter().any(|(name, it)| name == view.name() && *it == view.version())
-    };
-    Ok(views.iter().copied().filter(|view| !current(*view)).collect())
 }

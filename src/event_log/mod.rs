@@ -17,9 +17,9 @@ pub use append::{Append, AppendError, Appended, NewEvent, SealedSecret, StreamAp
 pub use bus::{Bus, CommandError, Outcome, Request};
 pub use follow::{Subscription, listen};
 pub use keyring::{Keyring, KeyringError};
-pub use migrate::{EPOCH, FileLock, MigrationError, lock_file, migrate, outdated_views};
+pub use migrate::{EPOCH, FileLock, MigrationError, lock_file, migrate};
 pub use open::{OpenError, Opened, Options, Running, open};
 pub use reader::{ReadError, Reader, StoredEvent};
-pub use rebuild::{RebuildError, rebuild};
+pub use rebuild::{RebuildError, rebuild, refresh};
 pub use store::{LoadError, Loaded, Store};
 pub use writer::{Follower, Setup, Writer};

@@ -3,9 +3,9 @@
 use super::bus::Bus;
 use super::follow::listen;
 use super::keyring::Keyring;
-use super::migrate::{EPOCH, MigrationError, migrate, outdated_views};
+use super::migrate::{EPOCH, MigrationError, migrate};
 use super::reader::Reader;
-use super::rebuild::{RebuildError, rebuild};
+use super::rebuild::{RebuildError, refresh};
 use super::store::Store;
 use super::writer::{Follower, Setup, Writer};
 use crate::clock::Clock;
@@ -83,10 +83,7 @@ pub async fn open(options: Options, progress: impl Fn(i64, i64)) -> Result<Opene
     check_master_key(&db, &options.master).await?;
     let keyring = Keyring::new(db.clone(), options.master.clone(), options.clock.clone());
     let reader = Reader::new(db.clone(), keyring.clone());
-    let outdated = outdated_views(&db, &options.views).await?;
-    if !outdated.is_empty() {
-        rebuild(&options.location, &reader, &outdated, progress).await?;
-    }
+    refresh(&options.location, &db, &reader, &options.views, progress).await?;
     let (wake, _) = watch::channel(0);
     Ok(Opened { db, reader, keyring, wake, options })
 }

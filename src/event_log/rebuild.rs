@@ -1,13 +1,15 @@
 //! Rebuilding views: the log is folded into fresh tables, which then take the place of the old.
 
 use super::reader::{ReadError, Reader};
-use super::writer::lock;
-use gatekey_projections::{Conn, Dialect, Location, View, project};
+use super::writer::{LOCK, lock};
+use gatekey_projections::{Conn, Db, Dialect, Location, View, project};
 
 /// What the fresh tables' names end in.
 const SUFFIX: &str = "__rebuild";
 /// Events folded at once.
 const BATCH: i64 = 1000;
+/// `PostgreSQL`'s key for the right to rebuild: the log's, and one.
+const REBUILD_LOCK: i64 = LOCK + 1;
 
 /// Why a rebuild failed. The old tables are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,57 @@ pub enum RebuildError {
     Database(#[from] sqlx::Error),
 }
 
+/// Brings the views up to date that another version has filled: one node at a time, and none if
+/// another has done it meanwhile.
+pub async fn refresh(
+    location: &Location,
+    db: &Db,
+    reader: &Reader,
+    views: &[&'static dyn View],
+    progress: impl Fn(i64, i64),
+) -> Result<(), RebuildError> {
+    let mut conn = connect_alone(location).await?;
+    let outdated = outdated(db, views).await?;
+    if outdated.is_empty() {
+        return Ok(());
+    }
+    if reader.head().await? == 0 {
+        return note_versions(&mut conn, &outdated).await.map_err(RebuildError::from);
+    }
+    replay(&mut conn, reader, &outdated, progress).await.map(drop)
+}
+
+/// A connection that no other rebuild runs beside. `SQLite` has one server by its file's lock.
+async fn connect_alone(location: &Location) -> Result<Conn, sqlx::Error> {
+    let mut conn = location.connect(&[]).await?;
+    if conn.dialect() == Dialect::Postgres {
+        // Held until the connection ends.
+        conn.script(&format!("SELECT pg_advisory_lock({REBUILD_LOCK})")).await?;
+    }
+    Ok(conn)
+}
+
+/// The views whose tables another version of the code has filled, or none.
+async fn outdated(
+    db: &Db,
+    views: &[&'static dyn View],
+) -> Result<Vec<&'static dyn View>, sqlx::Error> {
+    let rows: Vec<(String, i64)> = db.all("SELECT name, version FROM views", &[]).await?;
+    let current = |view: &dyn View| {
+        rows.iter().any(|(name, version)| name == view.name() && *version == view.version())
+    };
+    Ok(views.iter().copied().filter(|view| !current(*view)).collect())
+}
+
+async fn note_versions(conn: &mut Conn, views: &[&'static dyn View]) -> Result<(), sqlx::Error> {
+    for view in views {
+        let sql = "INSERT INTO views (name, version) VALUES ($1, $2) \
+                   ON CONFLICT (name) DO UPDATE SET version = excluded.version";
+        conn.execute(sql, &[view.name().into(), view.version().into()]).await?;
+    }
+    Ok(())
+}
+
 /// Folds the whole log into fresh copies of the views' tables and swaps them in. Writers go on
 /// meanwhile; they wait only for the last events and the swap. `progress` gets (done, of).
 pub async fn rebuild(
@@ -28,25 +81,33 @@ pub async fn rebuild(
     views: &[&'static dyn View],
     progress: impl Fn(i64, i64),
 ) -> Result<i64, RebuildError> {
-    let mut conn = location.connect(&[]).await?;
+    replay(&mut connect_alone(location).await?, reader, views, progress).await
+}
+
+async fn replay(
+    conn: &mut Conn,
+    reader: &Reader,
+    views: &[&'static dyn View],
+    progress: impl Fn(i64, i64),
+) -> Result<i64, RebuildError> {
     let tables: Vec<&str> = views.iter().flat_map(|view| view.tables().iter().copied()).collect();
     for table in &tables {
-        make_copy(&mut conn, table).await?;
+        make_copy(conn, table).await?;
     }
     let mut position = 0;
     let mut head = reader.head().await?;
     while position < head {
         conn.begin().await?;
-        position = fold(&mut conn, reader, views, position).await?;
+        position = fold(conn, reader, views, position).await?;
         conn.commit().await?;
         progress(position, head);
         head = reader.head().await?;
     }
     // Under the lock nobody appends: the last events, and the swap.
-    lock(&mut conn).await?;
+    lock(conn).await?;
     head = reader.head().await?;
     while position < head {
-        position = fold(&mut conn, reader, views, position).await?;
+        position = fold(conn, reader, views, position).await?;
     }
     for table in &tables {
         let swap = format!(
@@ -54,11 +115,7 @@ pub async fn rebuild(
         );
         conn.script(&swap).await?;
     }
-    for view in views {
-        let sql = "INSERT INTO views (name, version) VALUES ($1, $2) \
-                   ON CONFLICT (name) DO UPDATE SET version = excluded.version";
-        conn.execute(sql, &[view.name().into(), view.version().into()]).await?;
-    }
+    note_versions(conn, views).await?;
     conn.commit().await?;
     Ok(position)
 }

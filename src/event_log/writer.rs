@@ -43,7 +43,7 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// `PostgreSQL`'s key for the lock: "GateKey" in ASCII.
-const LOCK: i64 = 0x0047_6174_654b_6579;
+pub(super) const LOCK: i64 = 0x0047_6174_654b_6579;
 /// Without these a frozen lock holder would stop every writer.
 const SESSION: [(&str, &str); 3] = [
     ("lock_timeout", "1500ms"),
