@@ -227,6 +227,7 @@ pub fn user_command() -> BoxedStrategy<user::Command> {
             }
         ),
         profile().prop_map(Command::Update),
+        (profile(), role()).prop_map(|(profile, role)| Command::Revise { profile, role }),
         role().prop_map(Command::ChangeRole),
         btree_set(parsed("[a-c]"), 0..4).prop_map(Command::ChangeGroups),
         (secret(), flag()).prop_map(|(password, must_change_password)| {

@@ -105,6 +105,13 @@ pub enum Command {
     },
     /// Replace who they are.
     Update(Profile),
+    /// Replace who they are and what they may do, at once.
+    Revise {
+        /// Who they are.
+        profile: Profile,
+        /// What they may do.
+        role: Role,
+    },
     /// Replace what they may do.
     ChangeRole(Role),
     /// Replace the groups they are in.
@@ -353,10 +360,15 @@ impl User {
         // Asking for what is so already is no change, and no event.
         let event = match command {
             Command::Create { .. } => None,
-            Command::Update(profile) => {
-                (self.profile.as_ref() != Some(&profile)).then_some(Event::Updated { profile })
+            Command::Update(profile) => self.updated(profile),
+            Command::Revise { profile, role } => {
+                return Ok(self
+                    .updated(profile)
+                    .into_iter()
+                    .chain(self.role_changed(role))
+                    .collect());
             }
-            Command::ChangeRole(role) => (self.role != role).then_some(Event::RoleChanged { role }),
+            Command::ChangeRole(role) => self.role_changed(role),
             Command::ChangeGroups(groups) => {
                 check_groups(&groups)?;
                 (self.groups != groups).then_some(Event::GroupsChanged { groups })
@@ -379,6 +391,14 @@ impl User {
             Command::Delete => Some(Event::Deleted {}),
         };
         Ok(event.into_iter().collect())
+    }
+
+    fn updated(&self, profile: Profile) -> Option<Event> {
+        (self.profile.as_ref() != Some(&profile)).then_some(Event::Updated { profile })
+    }
+
+    fn role_changed(&self, role: Role) -> Option<Event> {
+        (self.role != role).then_some(Event::RoleChanged { role })
     }
 
     fn check_api_key(&self, key: &ApiKey, now: DateTime<Utc>) -> Result<(), Error> {
@@ -541,6 +561,7 @@ mod tests {
     async fn nothing_can_be_asked_of_none() {
         let commands = [
             Command::Update(profile()),
+            Command::Revise { profile: profile(), role: Role::Admin },
             Command::ChangeRole(Role::Admin),
             Command::ChangeGroups(groups(1)),
             Command::ChangePassword { password: value("sec-new"), must_change_password: false },
@@ -586,6 +607,7 @@ mod tests {
     async fn asking_for_what_is_so_already_is_no_news() {
         let commands = [
             Command::Update(profile()),
+            Command::Revise { profile: profile(), role: Role::Admin },
             Command::ChangeRole(Role::Admin),
             Command::ChangeGroups(groups(2)),
             Command::ChangePassword { password: value("sec-first"), must_change_password: true },
@@ -593,6 +615,25 @@ mod tests {
         ];
         for command in commands {
             given(vec![created()]).when_async(command).await.then_expect_events(vec![]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_revision_is_as_many_events_as_it_changes_things() {
+        let renamed = Profile { name: None, ..profile() };
+        let (updated, demoted) = (
+            Event::Updated { profile: renamed.clone() },
+            Event::RoleChanged { role: Role::Member },
+        );
+        for (profile, role, events) in [
+            (renamed.clone(), Role::Member, vec![updated.clone(), demoted.clone()]),
+            (renamed, Role::Admin, vec![updated]),
+            (profile(), Role::Member, vec![demoted]),
+        ] {
+            given(vec![created()])
+                .when_async(Command::Revise { profile, role })
+                .await
+                .then_expect_events(events);
         }
     }
 
@@ -848,6 +889,10 @@ mod tests {
                     self.profile = Some(profile);
                 }
                 Command::Update(profile) => self.profile = Some(profile),
+                Command::Revise { profile, role } => {
+                    self.profile = Some(profile);
+                    self.admin = role == Role::Admin;
+                }
                 Command::ChangeRole(role) => self.admin = role == Role::Admin,
                 Command::Disable => self.disabled = true,
                 Command::Enable => self.disabled = false,

@@ -269,8 +269,10 @@ pub struct Gateway {
 pub struct Filter {
     /// Those that let people in, or those that do not.
     pub active: Option<bool>,
-    /// Those that were heard of lately, or those that were not.
-    pub online: Option<bool>,
+    /// Those that were heard of at this time or later.
+    pub heard_since: Option<i64>,
+    /// Those that were last heard of before this time, or never.
+    pub silent_since: Option<i64>,
     /// Those that this user may use, by themselves or as a member of a group.
     pub granted_to: Option<String>,
     /// Those that were granted to this group.
@@ -315,7 +317,8 @@ pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<Ga
     query()
         .and("t.deleted_at IS NULL")
         .when("t.active = {}", filter.active)
-        .when("t.online = {}", filter.online)
+        .when("h.last_heard >= {}", filter.heard_since)
+        .when("h.last_heard IS NULL OR h.last_heard < {}", filter.silent_since)
         .when(
             "EXISTS (SELECT 1 FROM gateway_users a WHERE a.gateway_id = t.id AND a.user_id = {}) \
              OR EXISTS (SELECT 1 FROM gateway_groups a \
@@ -354,7 +357,7 @@ pub struct AttachedNetwork {
 }
 
 const NETWORK_ORDERS: [(&str, &str); 2] =
-    [("name", "lower(n.name) {}"), ("granted_at", "t.granted_at {}")];
+    [("name", "lower(n.name) {}"), ("attached_at", "t.granted_at {}")];
 
 /// What attached networks can be sorted by.
 pub const NETWORK_SORT: &[&str] = &names(&NETWORK_ORDERS);

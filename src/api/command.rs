@@ -1,6 +1,7 @@
 //! How a command that was not carried out is answered.
 
 use super::ApiError;
+use crate::access::State;
 use crate::event_log::{AppendError, CommandError};
 use crate::secrets::VaultError;
 use gatekey_aggregates::{ClaimKind, RefusalKind};
@@ -27,6 +28,27 @@ impl From<CommandError> for ApiError {
             CommandError::Broken(why) => Self::internal(why),
         }
     }
+}
+
+impl ApiError {
+    /// How a command that was not carried out is answered, with what is in its way called by name.
+    pub fn of_command(error: CommandError, state: &State) -> Self {
+        match error {
+            CommandError::Append(AppendError::Overlaps { kind, key, other, owner }) => {
+                let owner = name_of(&owner, state).unwrap_or(owner);
+                refused_by_writer(AppendError::Overlaps { kind, key, other, owner })
+            }
+            error => error.into(),
+        }
+    }
+}
+
+/// What a gateway or a network is called, and its id.
+fn name_of(id: &str, state: &State) -> Option<String> {
+    let gateway = || Some(&state.gateways.get(&id.parse().ok()?)?.configuration.name);
+    let network = || Some(&state.networks.get(&id.parse().ok()?)?.name);
+    let name = gateway().or_else(network)?;
+    Some(format!("`{name}` ({id})"))
 }
 
 fn refused_by_writer(error: AppendError) -> ApiError {

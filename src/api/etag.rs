@@ -57,16 +57,11 @@ impl IfMatch {
         if self.allows(position) { Ok(()) } else { Err(ApiError::changed_meanwhile()) }
     }
 
-    /// As the command bus takes it: it compares under the lock of the stream. Of several tags the
-    /// newest counts, for only one can be the present one.
-    pub fn revision(&self) -> Result<Option<i64>, ApiError> {
-        match self {
-            Self::Any => Ok(None),
-            Self::Positions(positions) => match positions.iter().max() {
-                Some(newest) => Ok(Some(*newest)),
-                None => Err(ApiError::changed_meanwhile()),
-            },
-        }
+    /// The revision that the command bus is to demand, of a state with this `position` and
+    /// `revision`: it compares again, under the lock. 412 if the caller has not seen the state.
+    pub fn revision(&self, position: i64, revision: i64) -> Result<Option<i64>, ApiError> {
+        self.check(position)?;
+        Ok((*self != Self::Any).then_some(revision))
     }
 
     fn parse(text: &str) -> Result<Self, ApiError> {
@@ -147,10 +142,10 @@ mod tests {
         assert_eq!(error.status, StatusCode::PRECONDITION_FAILED);
         assert_eq!(error.code, "changed_meanwhile");
         assert!(IfMatch::parse("\"1\", \"2\"").unwrap().allows(2));
-        assert_eq!(IfMatch::Any.revision().unwrap(), None);
-        assert_eq!(seen.revision().unwrap(), Some(4711));
-        assert_eq!(IfMatch::parse("\"1\", \"2\"").unwrap().revision().unwrap(), Some(2));
-        assert!(IfMatch::parse("\"abc\"").unwrap().revision().is_err());
+        assert_eq!(IfMatch::Any.revision(4711, 3).unwrap(), None);
+        assert_eq!(seen.revision(4711, 3).unwrap(), Some(3));
+        assert!(seen.revision(4712, 4).is_err());
+        assert!(IfMatch::parse("\"abc\"").unwrap().revision(4711, 3).is_err());
     }
 
     #[test]

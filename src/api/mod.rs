@@ -3,6 +3,7 @@
 //! A handler takes what it needs from the request by extractors (each refuses in the one error
 //! envelope) and answers with the types of [`envelope`].
 
+pub mod admin;
 mod agent;
 pub mod api_keys;
 pub mod auth;
@@ -17,6 +18,7 @@ pub mod envelope;
 pub mod error;
 pub mod etag;
 pub mod gateway;
+pub mod gateways;
 pub mod health;
 pub mod json;
 mod listed;
@@ -56,4 +58,6 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .nest("/api/v1", users_me::routes())
         .nest("/api/v1", api_keys::routes())
         .nest("/api/v1", callable_by(Access::Gateway, gateway::router()))
+        .nest("/api/v1", gateways::routes())
+        .nest("/api/v1", admin::routes())
 }

@@ -30,6 +30,7 @@ text_value! {
 
 text_value! {
     /// Free text about a thing: up to 1,000 printable characters.
+    #[derive(Default)]
     Description, "US East Coast Gateway", |text| printable(text, 0, 1000)
 }
 

@@ -1,0 +1,317 @@
+//! `/admin/access-rules`: destinations that people may reach.
+
+mod grants;
+
+use super::grants::{Reference, network};
+use crate::api::error::ErrorBody;
+use crate::api::openapi::{Access, callable_by};
+use crate::api::{ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, Page, Path};
+use crate::app::AppState;
+use crate::auth::{Admin, Auditor};
+use crate::event_log::Request;
+use crate::services::Services;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use gatekey_aggregates::access_rule::{
+    AccessRule as Aggregate, Command, Definition, RuleProtocol, Target, TargetType,
+};
+use gatekey_aggregates::values::{
+    AccessRuleId, Cidr, Description, GroupName, NetworkId, PortRange, ResourceName, UserId,
+    from_micros,
+};
+use gatekey_projections::access_rules;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes.
+pub fn routes() -> OpenApiRouter<AppState> {
+    let read = OpenApiRouter::new().routes(routes!(list)).routes(routes!(show));
+    let change = OpenApiRouter::new().routes(routes!(create)).routes(routes!(update, remove));
+    callable_by(Access::Auditor, read.merge(grants::read()))
+        .merge(callable_by(Access::Admin, change.merge(grants::change())))
+}
+
+/// What an admin writes of an access rule.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AccessRuleRequest {
+    /// Unique among access rules, whatever the case of its letters.
+    name: ResourceName,
+    /// Free text.
+    #[serde(default)]
+    description: Description,
+    /// What `value` is.
+    r#type: TargetType,
+    /// The destination: an address, a network in CIDR notation, a host name, or `*.` and a host
+    /// name. An address or a network lies within `network_id`, where that is given.
+    #[schema(example = "10.77.0.10")]
+    value: String,
+    /// One port or a range of them; without: all. With ports and no protocol, TCP and UDP are meant.
+    port_range: Option<PortRange>,
+    /// Without: any.
+    protocol: Option<RuleProtocol>,
+    /// The network that the destination lies in. A rule for a host name must name one; a rule for
+    /// addresses that names none counts in every network that they lie in.
+    network_id: Option<NetworkId>,
+    /// An inactive rule lets nobody through.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    active: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl AccessRuleRequest {
+    async fn definition(self, services: &Services) -> Result<Definition, ApiError> {
+        let invalid = |message: String| ApiError::invalid_field("value", message);
+        let target = Target::parse(self.r#type, &self.value).map_err(|it| invalid(it.0))?;
+        if let Some(id) = &self.network_id {
+            let row = network(services, id).await?.row;
+            let outer: Cidr = row.cidr.parse().map_err(ApiError::internal)?;
+            let within = match &target {
+                Target::Ip(ip) => outer.contains(*ip),
+                Target::Cidr(cidr) => outer.covers(cidr),
+                Target::Hostname(_) | Target::HostnameWildcard(_) => true,
+            };
+            if !within {
+                return Err(invalid(format!("must lie within the network, {outer}")));
+            }
+        }
+        Ok(Definition {
+            name: self.name,
+            description: self.description,
+            target,
+            port_range: self.port_range,
+            protocol: self.protocol,
+            network_id: self.network_id,
+            active: self.active,
+        })
+    }
+}
+
+/// An access rule.
+#[derive(Serialize, ToSchema)]
+pub struct AccessRule {
+    /// Its id.
+    #[schema(example = "rule-01k9x3")]
+    id: String,
+    /// Its name.
+    #[schema(example = "wiki")]
+    name: String,
+    /// Free text.
+    description: String,
+    /// What `value` is: `ip`, `cidr`, `hostname` or `hostname_wildcard`.
+    #[schema(example = "ip")]
+    r#type: String,
+    /// The destination.
+    #[schema(example = "10.77.0.10")]
+    value: String,
+    /// Which ports; null: all.
+    #[schema(required, example = "443")]
+    port_range: Option<String>,
+    /// `tcp`, `udp` or `icmp`; null: any.
+    #[schema(required, example = "tcp")]
+    protocol: Option<String>,
+    /// The network that the destination lies in; null: any.
+    #[schema(required, example = "net-01k9x3")]
+    network_id: Option<String>,
+    /// What that network is called.
+    #[schema(required, example = "office")]
+    network_name: Option<String>,
+    /// Whether it lets anybody through.
+    active: bool,
+    /// When it was made known.
+    created_at: DateTime<Utc>,
+    /// When an admin last changed it.
+    updated_at: DateTime<Utc>,
+}
+
+impl From<access_rules::AccessRule> for AccessRule {
+    fn from(it: access_rules::AccessRule) -> Self {
+        let access_rules::AccessRule { row, network_name } = it;
+        Self {
+            id: row.id,
+            name: row.name,
+            description: row.description,
+            r#type: row.target_type,
+            value: row.value,
+            port_range: row.port_range,
+            protocol: row.protocol,
+            network_id: row.network_id,
+            network_name,
+            active: row.active,
+            created_at: from_micros(row.created_at),
+            updated_at: from_micros(row.updated_at),
+        }
+    }
+}
+
+type Answer = (ETag, Data<AccessRule>);
+
+async fn find(
+    services: &Services,
+    id: &AccessRuleId,
+) -> Result<access_rules::AccessRule, ApiError> {
+    access_rules::find(&services.db, id.as_str()).await?.ok_or_else(ApiError::not_found)
+}
+
+async fn answer(services: &Services, id: &AccessRuleId) -> Result<Answer, ApiError> {
+    let rule = find(services, id).await?;
+    Ok((ETag(rule.row.etag), Data { data: rule.into() }))
+}
+
+/// Which access rules are listed.
+#[derive(Deserialize, IntoParams)]
+struct AccessRules {
+    /// Those of this type.
+    r#type: Option<TargetType>,
+    /// Those for this protocol.
+    protocol: Option<RuleProtocol>,
+    /// Those that name this network.
+    network: Option<NetworkId>,
+    /// Those that let people through, or those that do not.
+    active: Option<bool>,
+    /// Those that were assigned to this user, by themselves or as a member of a group.
+    user: Option<UserId>,
+    /// Those that were assigned to this group.
+    group: Option<GroupName>,
+}
+
+impl Filter for AccessRules {
+    const SORT: &'static [&'static str] = access_rules::SORT;
+    const SEARCH: bool = true;
+}
+
+/// List access rules
+///
+/// `q` looks at name, description and value.
+#[utoipa::path(
+    get, path = "/admin/access-rules", tag = "Access rules", operation_id = "listAccessRules",
+    params(List<AccessRules>),
+    responses((status = 200, description = "A page of them", body = Page<AccessRule>))
+)]
+async fn list(
+    _: Auditor,
+    list: List<AccessRules>,
+    State(services): State<Arc<Services>>,
+) -> Result<Page<AccessRule>, ApiError> {
+    let wanted = list.wanted()?;
+    let AccessRules { r#type, protocol, network, active, user, group } = list.filter;
+    let filter = access_rules::Filter {
+        target_type: r#type.map(|it| it.as_str().to_owned()),
+        protocol: protocol.map(|it| it.as_str().to_owned()),
+        network_id: network.map(|it| it.to_string()),
+        active,
+        user_id: user.map(|it| it.to_string()),
+        group: group.map(|it| it.to_string()),
+    };
+    let listed = access_rules::list(&services.db, &wanted, &filter).await?;
+    Ok(Page::listed(listed.map(AccessRule::from), list.paging))
+}
+
+/// Get an access rule
+#[utoipa::path(
+    get, path = "/admin/access-rules/{id}", tag = "Access rules", operation_id = "getAccessRule",
+    params(("id" = AccessRuleId, Path, description = "The rule's id")),
+    responses((
+        status = 200, description = "The rule", body = Data<AccessRule>,
+        headers(("ETag" = String, description = "For `If-Match`"))
+    ))
+)]
+async fn show(
+    _: Auditor,
+    Path(id): Path<AccessRuleId>,
+    State(services): State<Arc<Services>>,
+) -> Result<Answer, ApiError> {
+    answer(&services, &id).await
+}
+
+/// Create an access rule
+///
+/// It lets nobody through before it is assigned.
+#[utoipa::path(
+    post, path = "/admin/access-rules", tag = "Access rules", operation_id = "createAccessRule",
+    request_body = AccessRuleRequest,
+    responses(
+        (
+            status = 201, description = "Created", body = Data<AccessRule>,
+            headers(
+                ("Location" = String, description = "Where it is found"),
+                ("ETag" = String, description = "For `If-Match`"),
+            )
+        ),
+        (status = 409, description = "`already_taken`: another rule has the name", body = ErrorBody),
+    )
+)]
+async fn create(
+    admin: Admin,
+    State(services): State<Arc<Services>>,
+    Json(body): Json<AccessRuleRequest>,
+) -> Result<(ETag, Created<Data<AccessRule>>), ApiError> {
+    let definition = body.definition(&services).await?;
+    let id: AccessRuleId = services.entropy.id()?;
+    let command = Command::Create(definition);
+    let request = Request::new::<Aggregate>(&id, command, admin.metadata(None)).fresh();
+    services.bus.execute::<Aggregate>(request).await?;
+    let (etag, answer) = answer(&services, &id).await?;
+    Ok((etag, Created::new(format!("/api/v1/admin/access-rules/{id}"), answer.data)))
+}
+
+/// Change an access rule
+///
+/// Replaces it: what is left out gets its default. Whom it is assigned to stays.
+#[utoipa::path(
+    put, path = "/admin/access-rules/{id}", tag = "Access rules", operation_id = "updateAccessRule",
+    params(("id" = AccessRuleId, Path, description = "The rule's id"), IfMatch),
+    request_body = AccessRuleRequest,
+    responses(
+        (
+            status = 200, description = "Changed", body = Data<AccessRule>,
+            headers(("ETag" = String, description = "For `If-Match`"))
+        ),
+        (status = 409, description = "`already_taken`: another rule has the name", body = ErrorBody),
+    )
+)]
+async fn update(
+    admin: Admin,
+    if_match: IfMatch,
+    Path(id): Path<AccessRuleId>,
+    State(services): State<Arc<Services>>,
+    Json(body): Json<AccessRuleRequest>,
+) -> Result<Answer, ApiError> {
+    let row = find(&services, &id).await?.row;
+    let revision = if_match.revision(row.etag, row.revision)?;
+    let command = Command::Update(body.definition(&services).await?);
+    let request =
+        Request::new::<Aggregate>(&id, command, admin.metadata(None)).if_revision(revision);
+    services.bus.execute::<Aggregate>(request).await?;
+    answer(&services, &id).await
+}
+
+/// Delete an access rule
+#[utoipa::path(
+    delete, path = "/admin/access-rules/{id}", tag = "Access rules",
+    operation_id = "deleteAccessRule",
+    params(("id" = AccessRuleId, Path, description = "The rule's id"), IfMatch),
+    responses((status = 200, description = "It is gone", body = Data<Reference>))
+)]
+async fn remove(
+    admin: Admin,
+    if_match: IfMatch,
+    Path(id): Path<AccessRuleId>,
+    State(services): State<Arc<Services>>,
+) -> Result<Data<Reference>, ApiError> {
+    let found = access_rules::find_any(&services.db, id.as_str()).await?;
+    let row = found.ok_or_else(ApiError::not_found)?.row;
+    if row.deleted_at.is_none() {
+        let request = Request::new::<Aggregate>(&id, Command::Delete, admin.metadata(None))
+            .if_revision(if_match.revision(row.etag, row.revision)?);
+        services.bus.execute::<Aggregate>(request).await?;
+    }
+    Ok(Reference::to(id))
+}

@@ -1,0 +1,19 @@
+//! `/admin/…`: what admins manage. Auditors may read all of it.
+
+mod access_rules;
+mod gateways;
+mod grants;
+mod networks;
+mod users;
+
+use crate::app::AppState;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Every route, each with its mark of who may call it.
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(gateways::routes())
+        .merge(networks::routes())
+        .merge(access_rules::routes())
+        .merge(users::routes())
+}
