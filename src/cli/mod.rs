@@ -51,6 +51,9 @@ enum AdminCommand {
         /// Whose
         #[arg(long, default_value = ADMIN, value_name = "NAME")]
         username: Username,
+        /// Take the new password from the first line of standard input, instead of making one
+        #[arg(long)]
+        password_stdin: bool,
     },
 }
 
@@ -73,8 +76,10 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     };
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => block_on(serve::serve(config()?)),
-        Command::Admin(AdminCommand::ResetPassword { username }) => {
-            block_on(admin::reset_password(config()?, username))
+        Command::Admin(AdminCommand::ResetPassword { username, password_stdin }) => {
+            let given =
+                password_stdin.then(|| admin::read_password(std::io::stdin())).transpose()?;
+            block_on(admin::reset_password(config()?, username, given))
         }
         Command::Projections(ProjectionsCommand::Rebuild { name }) => {
             block_on(projections::rebuild_views(&config()?, name))
