@@ -6,6 +6,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use axum::{Extension, Router};
+use gatekey_aggregates::values;
+use std::borrow::Cow;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::security::{
@@ -13,9 +15,9 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{
     Components, Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
-    ResponseBuilder,
+    ResponseBuilder, Schema,
 };
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
@@ -100,13 +102,23 @@ pub fn base() -> OpenApi {
         ))
         .build();
     let mut components = Components::new();
-    for (name, schema) in [
-        (ErrorBody::name(), ErrorBody::schema()),
-        (ErrorContent::name(), ErrorContent::schema()),
-        (FieldError::name(), FieldError::schema()),
-    ] {
+    let mut add = |(name, schema): (Cow<'static, str>, _)| {
         components.schemas.insert(name.into_owned(), schema);
-    }
+    };
+    add(named::<ErrorBody>());
+    add(named::<ErrorContent>());
+    add(named::<FieldError>());
+    // What stands in paths and queries: utoipa only collects what stands in bodies.
+    add(named::<values::AccessRuleId>());
+    add(named::<values::ApiKeyId>());
+    add(named::<values::CertificateId>());
+    add(named::<values::GatewayId>());
+    add(named::<values::GroupName>());
+    add(named::<values::LoginId>());
+    add(named::<values::NetworkId>());
+    add(named::<values::Role>());
+    add(named::<values::SessionId>());
+    add(named::<values::UserId>());
     for (name, description, _) in ERRORS {
         let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
         let response =
@@ -138,6 +150,10 @@ pub fn base() -> OpenApi {
         ))),
     );
     OpenApiBuilder::new().info(info).components(Some(components)).build()
+}
+
+fn named<T: ToSchema>() -> (Cow<'static, str>, RefOr<Schema>) {
+    (T::name(), T::schema())
 }
 
 /// Adds to every operation the error answers that follow from what it takes, so that handlers
