@@ -209,8 +209,9 @@ pub const SORT: &[&str] = &names(&ORDERS);
 fn query() -> Query {
     Query::new(
         format!("{}, n.name AS network_name", columns::<AccessRuleRow>("t")),
-        "access_rules t LEFT JOIN networks n ON n.id = t.network_id",
+        "access_rules t",
     )
+    .beside("LEFT JOIN networks n ON n.id = t.network_id")
 }
 
 /// The rule with this id, unless it was deleted.

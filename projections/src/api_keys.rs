@@ -101,10 +101,8 @@ const ORDERS: [(&str, &str); 4] = [
 pub const SORT: &[&str] = &names(&ORDERS);
 
 fn query() -> Query {
-    Query::new(
-        format!("{}, u.last_used, u.last_ip", columns::<ApiKeyRow>("t")),
-        "api_keys t LEFT JOIN credential_telemetry u ON u.id = t.id",
-    )
+    Query::new(format!("{}, u.last_used, u.last_ip", columns::<ApiKeyRow>("t")), "api_keys t")
+        .beside("LEFT JOIN credential_telemetry u ON u.id = t.id")
 }
 
 /// The key with this id, revoked or not.

@@ -5,6 +5,9 @@
 
 use crate::db::Db;
 use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Wanted};
+use gatekey_aggregates::values::{
+    AccessRuleId, CertificateId, GatewayId, LoginId, NetworkId, SessionId, UserId,
+};
 
 /// An event as it is stored.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
@@ -63,8 +66,9 @@ pub async fn list(
     wanted: &Wanted,
     filter: &Filter,
 ) -> Result<Listed<AuditRow>, ListError> {
+    let aggregate_type = filter.aggregate_type.clone().or_else(|| implied_type(filter));
     let query = query()
-        .when("t.aggregate_type = {}", filter.aggregate_type.clone())
+        .when("t.aggregate_type = {}", aggregate_type)
         .when("t.aggregate_id = {}", filter.aggregate_id.clone())
         .when("t.metadata ->> 'actor_id' = {}", filter.actor_id.clone())
         .when("t.event_type = {}", filter.event_type.clone())
@@ -82,3 +86,24 @@ pub async fn list(
     }
     query.keyset(db, wanted, &keyset).await
 }
+
+/// The type of aggregate that an id or a code can only be of: the log is indexed by it.
+fn implied_type(filter: &Filter) -> Option<String> {
+    if let Some((of, _)) = filter.event_type.as_ref().and_then(|code| code.split_once('.')) {
+        return Some(of.to_owned());
+    }
+    let id = filter.aggregate_id.as_ref()?;
+    let of = STREAMS.iter().find(|(prefix, _)| id.starts_with(prefix))?.1;
+    Some(of.to_owned())
+}
+
+/// What the ids of each type of stream begin with.
+const STREAMS: [(&str, &str); 7] = [
+    (GatewayId::PREFIX, "gateway"),
+    (UserId::PREFIX, "user"),
+    (NetworkId::PREFIX, "network"),
+    (AccessRuleId::PREFIX, "access_rule"),
+    (CertificateId::PREFIX, "certificate"),
+    (SessionId::PREFIX, "session"),
+    (LoginId::PREFIX, "login"),
+];

@@ -152,9 +152,9 @@ pub struct Filter {
 fn query() -> Query {
     Query::new(
         format!("{}, u.username, u.email, g.name AS gateway_name", columns::<CertificateRow>("t")),
-        "certificates t LEFT JOIN users u ON u.id = t.user_id \
-         LEFT JOIN gateways g ON g.id = t.gateway_id",
+        "certificates t",
     )
+    .beside("LEFT JOIN users u ON u.id = t.user_id LEFT JOIN gateways g ON g.id = t.gateway_id")
 }
 
 /// The certificate with this id.

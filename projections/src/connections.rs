@@ -167,9 +167,9 @@ pub struct Filter {
 fn query() -> Query {
     Query::new(
         format!("{}, u.username, u.email, g.name AS gateway_name", columns::<ConnectionRow>("t")),
-        "connections t LEFT JOIN users u ON u.id = t.user_id \
-         LEFT JOIN gateways g ON g.id = t.gateway_id",
+        "connections t",
     )
+    .beside("LEFT JOIN users u ON u.id = t.user_id LEFT JOIN gateways g ON g.id = t.gateway_id")
 }
 
 /// The connection with this id.

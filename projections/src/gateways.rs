@@ -298,8 +298,9 @@ fn query() -> Query {
             "{}, h.last_heard, h.last_heartbeat, h.active_clients, h.openvpn_running, h.config_version",
             columns::<GatewayRow>("t")
         ),
-        "gateways t LEFT JOIN gateway_telemetry h ON h.gateway_id = t.id",
+        "gateways t",
     )
+    .beside("LEFT JOIN gateway_telemetry h ON h.gateway_id = t.id")
 }
 
 /// The gateway with this id, unless it was deleted.
@@ -317,8 +318,8 @@ pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<Ga
     query()
         .and("t.deleted_at IS NULL")
         .when("t.active = {}", filter.active)
-        .when("h.last_heard >= {}", filter.heard_since)
-        .when("h.last_heard IS NULL OR h.last_heard < {}", filter.silent_since)
+        .when_beside("h.last_heard >= {}", filter.heard_since)
+        .when_beside("h.last_heard IS NULL OR h.last_heard < {}", filter.silent_since)
         .when(
             "EXISTS (SELECT 1 FROM gateway_users a WHERE a.gateway_id = t.id AND a.user_id = {}) \
              OR EXISTS (SELECT 1 FROM gateway_groups a \

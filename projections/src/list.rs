@@ -202,6 +202,9 @@ pub(crate) fn columns<T: Table>(alias: &str) -> String {
 pub(crate) struct Query {
     columns: String,
     from: String,
+    beside: &'static str,
+    /// Whether conditions look into what stands beside.
+    looks_beside: bool,
     conditions: Vec<String>,
     args: Vec<Arg>,
 }
@@ -212,9 +215,18 @@ impl Query {
         Self {
             columns: columns.into(),
             from: from.into(),
+            beside: "",
+            looks_beside: false,
             conditions: Vec::new(),
             args: Vec::new(),
         }
+    }
+
+    /// Adds LEFT JOINs by keys: they add columns, and no rows. They are left out where rows are only
+    /// counted, unless [`Query::search`] or [`Query::when_beside`] looks into them.
+    pub fn beside(mut self, joins: &'static str) -> Self {
+        self.beside = joins;
+        self
     }
 
     /// Only where this holds.
@@ -238,10 +250,17 @@ impl Query {
         }
     }
 
+    /// The same as [`Query::when`], of a condition that looks into what stands beside.
+    pub fn when_beside(mut self, condition: &str, value: Option<impl Into<Arg>>) -> Self {
+        self.looks_beside |= value.is_some();
+        self.when(condition, value)
+    }
+
     /// Only where one of `columns` has the text in it. The case of letters does not matter, as far
     /// as the database knows letters (SQLite: those of ASCII).
-    pub fn search(self, columns: &[&str], q: Option<&str>) -> Self {
+    pub fn search(mut self, columns: &[&str], q: Option<&str>) -> Self {
         let Some(q) = q else { return self };
+        self.looks_beside = true;
         let escaped: String = q
             .chars()
             .flat_map(|c| ['%', '_', '\\'].contains(&c).then_some('\\').into_iter().chain([c]))
@@ -261,6 +280,11 @@ impl Query {
         }
     }
 
+    fn select(&self) -> String {
+        let Self { columns, from, beside, .. } = self;
+        format!("SELECT {columns} FROM {from} {beside}{}", self.conditions())
+    }
+
     fn limit(&mut self, limit: i64, offset: i64) -> String {
         self.args.push(limit.into());
         self.args.push(offset.into());
@@ -268,7 +292,8 @@ impl Query {
     }
 
     async fn total(&self, db: &Db) -> Result<i64, sqlx::Error> {
-        let sql = format!("SELECT COUNT(*) FROM {}{}", self.from, self.conditions());
+        let beside = if self.looks_beside { self.beside } else { "" };
+        let sql = format!("SELECT COUNT(*) FROM {} {beside}{}", self.from, self.conditions());
         let (total,): (i64,) = db.one(&sql, &self.args).await?;
         Ok(total)
     }
@@ -285,16 +310,12 @@ impl Query {
 
     /// Every row, in this order.
     pub async fn all<T: Readable>(self, db: &Db, order: &str) -> Result<Vec<T>, sqlx::Error> {
-        let conditions = self.conditions();
-        let sql =
-            format!("SELECT {} FROM {}{conditions} ORDER BY {order}", self.columns, self.from);
-        db.all(&sql, &self.args).await
+        db.all(&format!("{} ORDER BY {order}", self.select()), &self.args).await
     }
 
     /// The row, if there is one.
     pub async fn optional<T: Readable>(self, db: &Db) -> Result<Option<T>, sqlx::Error> {
-        let sql = format!("SELECT {} FROM {}{}", self.columns, self.from, self.conditions());
-        db.optional(&sql, &self.args).await
+        db.optional(&self.select(), &self.args).await
     }
 
     /// A page, and how many rows there are in all.
@@ -309,12 +330,9 @@ impl Query {
             return Err(ListError::Cursor);
         }
         let total = self.total(db).await?;
-        let conditions = self.conditions();
+        let select = self.select();
         let limit = self.limit(wanted.limit, wanted.offset);
-        let sql = format!(
-            "SELECT {} FROM {}{conditions} ORDER BY {order}{limit}",
-            self.columns, self.from
-        );
+        let sql = format!("{select} ORDER BY {order}{limit}");
         Ok(Listed { rows: db.all(&sql, &self.args).await?, total, next_cursor: None })
     }
 
@@ -353,13 +371,10 @@ impl Query {
             }
             Some(_) => return Err(ListError::Cursor),
         };
-        let conditions = self.conditions();
+        let select = self.select();
         // One more than wanted tells whether there are more.
         let limit = self.limit(wanted.limit.saturating_add(1), offset);
-        let sql = format!(
-            "SELECT {} FROM {}{conditions} ORDER BY {order}{limit}",
-            self.columns, self.from
-        );
+        let sql = format!("{select} ORDER BY {order}{limit}");
         let mut rows: Vec<T> = db.all(&sql, &self.args).await?;
         let fitting = usize::try_from(wanted.limit).unwrap_or(0);
         let more = rows.len() > fitting;

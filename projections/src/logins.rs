@@ -113,19 +113,19 @@ pub const SORT: &[&str] = &names(&ORDERS);
 pub(crate) const LIVE: &str =
     "t.ended_at IS NULL AND o.active AND o.deleted_at IS NULL AND t.position > o.signed_out";
 
+const LAST_USE: &str = "LEFT JOIN credential_telemetry c ON c.id = t.id";
+
 fn query() -> Query {
-    Query::new(
-        format!("{}, c.last_used, c.last_ip", columns::<LoginRow>("t")),
-        "logins t LEFT JOIN credential_telemetry c ON c.id = t.id",
-    )
+    Query::new(format!("{}, c.last_used, c.last_ip", columns::<LoginRow>("t")), "logins t")
+        .beside(LAST_USE)
 }
 
 fn live(now: DateTime<Utc>) -> Query {
     Query::new(
         format!("{}, c.last_used, c.last_ip", columns::<LoginRow>("t")),
-        "logins t JOIN users o ON o.id = t.user_id \
-         LEFT JOIN credential_telemetry c ON c.id = t.id",
+        "logins t JOIN users o ON o.id = t.user_id",
     )
+    .beside(LAST_USE)
     .and(LIVE)
     .with("t.expires_at > {}", micros(now))
 }

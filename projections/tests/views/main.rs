@@ -1,0 +1,28 @@
+//! The views and their queries, on SQLite and, where `GATEKEY_TEST_POSTGRES_URL` names one, on
+//! PostgreSQL: a missing bind or a wrong type shows only there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may stop where it stands.
+
+/// Any event: what the aggregates' own tests use. It looks for the aggregates at the crate's root.
+#[allow(dead_code, reason = "the commands are not needed here")]
+#[path = "../../../aggregates/src/arbitrary.rs"]
+mod arbitrary;
+
+use gatekey_aggregates::{
+    Event, PersonId, Personal, access_rule, attempt, authority, certificate, gateway, login,
+    network, session, settings, user, values,
+};
+
+mod access_rules;
+mod audit;
+mod certificates;
+mod connections;
+mod folding;
+mod gateways;
+mod index;
+mod lists;
+mod networks;
+mod samples;
+mod shape;
+mod singles;
+mod users;
+mod world;

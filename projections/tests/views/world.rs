@@ -1,0 +1,197 @@
+//! A database with views, and a log that is written by hand.
+
+use gatekey_aggregates::values::{from_micros, micros};
+use gatekey_aggregates::{Event, Metadata, PersonId, Recorded};
+use gatekey_projections::{Arg, Conn, Db, Location, all_views, project};
+use sqlx::{Connection, PgConnection};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const POSTGRES: &str = "GATEKEY_TEST_POSTGRES_URL";
+const SQLITE_SCRIPTS: [&str; 2] = [
+    include_str!("../../../migrations/sqlite/0001_log.sql"),
+    include_str!("../../../migrations/sqlite/0002_views.sql"),
+];
+const POSTGRES_SCRIPTS: [&str; 2] = [
+    include_str!("../../../migrations/postgres/0001_log.sql"),
+    include_str!("../../../migrations/postgres/0002_views.sql"),
+];
+
+/// What a database needs to be there, and to go in the end.
+#[expect(dead_code, reason = "they are held")]
+enum Home {
+    Directory(tempfile::TempDir),
+    Database(Database),
+}
+
+pub struct World {
+    pub db: Db,
+    pub conn: Conn,
+    position: i64,
+    sequences: HashMap<(String, String), i64>,
+    // Last: it goes when nothing is connected any more.
+    _home: Home,
+}
+
+/// Runs a test on each database that there is.
+pub async fn on_each(test: impl AsyncFn(World)) {
+    test(World::sqlite().await).await;
+    if let Some(world) = World::postgres().await {
+        test(world).await;
+    }
+}
+
+/// When the event at this position is recorded.
+pub fn time(position: i64) -> i64 {
+    (1_800_000_000 + position) * 1_000_000
+}
+
+/// The same as a time.
+pub fn at(position: i64) -> chrono::DateTime<chrono::Utc> {
+    from_micros(time(position))
+}
+
+impl World {
+    pub async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("views.db").display());
+        Self::open(&url, &SQLITE_SCRIPTS, Home::Directory(directory)).await
+    }
+
+    pub async fn postgres() -> Option<Self> {
+        let server = std::env::var(POSTGRES).ok().filter(|url| !url.is_empty())?;
+        let database = Database::create(&server);
+        let url = database.url.clone();
+        Some(Self::open(&url, &POSTGRES_SCRIPTS, Home::Database(database)).await)
+    }
+
+    async fn open(url: &str, scripts: &[&str], home: Home) -> Self {
+        let location = Location::parse(url).unwrap();
+        let mut conn = location.connect(&[]).await.unwrap();
+        for script in scripts {
+            conn.script(script).await.unwrap();
+        }
+        let db = location.open().await.unwrap();
+        Self { db, conn, position: 0, sequences: HashMap::new(), _home: home }
+    }
+
+    /// Gives the events their places in the log.
+    pub fn record(&mut self, events: Vec<(&str, Event)>) -> Vec<Recorded> {
+        events
+            .into_iter()
+            .map(|(id, event)| {
+                self.position += 1;
+                let stream = (event.aggregate_type().to_owned(), id.to_owned());
+                let sequence = self.sequences.entry(stream).or_default();
+                *sequence += 1;
+                Recorded {
+                    position: self.position,
+                    recorded_at: at(self.position),
+                    aggregate_type: event.aggregate_type().to_owned(),
+                    aggregate_id: id.to_owned(),
+                    sequence: *sequence,
+                    event,
+                    metadata: metadata("usr-root"),
+                }
+            })
+            .collect()
+    }
+
+    /// Writes a batch, as the log writer would.
+    pub async fn commit(&mut self, events: Vec<(&str, Event)>) {
+        self.commit_by("usr-root", events).await;
+    }
+
+    /// The same, by somebody.
+    pub async fn commit_by(&mut self, actor: &str, events: Vec<(&str, Event)>) {
+        let mut batch = self.record(events);
+        for event in &mut batch {
+            event.metadata = metadata(actor);
+        }
+        self.conn.begin().await.unwrap();
+        for event in &batch {
+            self.append(event).await;
+        }
+        project(&mut self.conn, all_views(), &batch, "").await.unwrap();
+        let sql = "UPDATE head SET position = $1 WHERE id = 1";
+        self.conn.execute(sql, &[self.position.into()]).await.unwrap();
+        self.conn.commit().await.unwrap();
+    }
+
+    async fn append(&mut self, event: &Recorded) {
+        let json = match &self.conn {
+            Conn::Postgres(_) => "json",
+            Conn::Sqlite(_) => "text",
+        };
+        let sql = format!(
+            "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, \
+               payload, metadata, position, recorded_at) \
+             VALUES ($1, $2, $3, $4, '1', CAST($5 AS {json}), CAST($6 AS {json}), $7, $8)"
+        );
+        let args: [Arg; 8] = [
+            event.aggregate_type.clone().into(),
+            event.aggregate_id.clone().into(),
+            event.sequence.into(),
+            event.event.code().into(),
+            event.event.payload().unwrap().to_string().into(),
+            serde_json::to_string(&event.metadata.to_map()).unwrap().into(),
+            event.position.into(),
+            micros(event.recorded_at).into(),
+        ];
+        self.conn.execute(&sql, &args).await.unwrap();
+    }
+
+    /// What is no event.
+    pub async fn execute(&mut self, sql: &str) {
+        self.conn.script(sql).await.unwrap();
+    }
+}
+
+fn metadata(actor: &str) -> Metadata {
+    Metadata::system(actor, PersonId::from(actor.to_owned()))
+}
+
+/// A PostgreSQL database of one test, dropped with it.
+struct Database {
+    server: String,
+    name: String,
+    url: String,
+}
+
+impl Database {
+    fn create(server: &str) -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("gatekey_views_{}_{number}", std::process::id());
+        execute(server, &format!("CREATE DATABASE {name}")).unwrap();
+        let (address, options) = server.split_once('?').map_or((server, ""), |(a, o)| (a, o));
+        let host = address.find("://").map_or(0, |at| at + 3);
+        let end = address[host..].find('/').map_or(address.len(), |at| host + at);
+        let url = format!("{}/{name}?{options}", &address[..end]);
+        Self { server: server.to_owned(), name, url }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        if let Err(error) = execute(&self.server, &statement) {
+            eprintln!("{statement}: {error}");
+        }
+    }
+}
+
+/// Runs one statement from anywhere: on a thread and a connection of its own.
+fn execute(url: &str, statement: &str) -> Result<(), sqlx::Error> {
+    std::thread::scope(|scope| {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut connection = PgConnection::connect(url).await?;
+                sqlx::raw_sql(statement).execute(&mut connection).await?;
+                connection.close().await
+            })
+        };
+        scope.spawn(run).join().unwrap()
+    })
+}
