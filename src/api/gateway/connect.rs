@@ -19,7 +19,7 @@ use gatekey_aggregates::values::{
 };
 use gatekey_aggregates::{Metadata, PersonId, Personal};
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use utoipa::ToSchema;
 
 /// A report of the same connection within this time is a repeat, not a new connection.
@@ -36,20 +36,20 @@ pub struct Request {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
     token: Option<String>,
     /// The certificate's common name.
-    #[schema(example = "ada@example.com")]
-    common_name: String,
+    #[schema(value_type = String, example = "ada@example.com")]
+    common_name: CommonName,
     /// OpenVPN's `trusted_ip`.
     #[serde(default, deserialize_with = "address")]
     #[schema(value_type = Option<String>, example = "192.0.2.7")]
     client_ip: Option<IpAddr>,
     /// OpenVPN's `ifconfig_pool_remote_ip`.
-    #[serde(default, deserialize_with = "address")]
+    #[serde(default, deserialize_with = "absent_if_empty")]
     #[schema(value_type = Option<String>, example = "172.31.255.2")]
-    vpn_ipv4: Option<IpAddr>,
+    vpn_ipv4: Option<Ipv4Addr>,
     /// OpenVPN's `ifconfig_pool_remote_ip6`.
-    #[serde(default, deserialize_with = "address")]
+    #[serde(default, deserialize_with = "absent_if_empty")]
     #[schema(value_type = Option<String>)]
-    vpn_ipv6: Option<IpAddr>,
+    vpn_ipv6: Option<Ipv6Addr>,
     /// OpenVPN's `tls_serial_hex_0`.
     #[serde(default, deserialize_with = "absent_if_empty")]
     #[schema(example = "5a:0f:3c")]
@@ -59,6 +59,16 @@ pub struct Request {
     event_id: Option<String>,
     /// When it happened, if the report is late.
     occurred_at: Option<DateTime<Utc>>,
+}
+
+impl Request {
+    fn vpn_ip(&self) -> Option<IpAddr> {
+        self.vpn_ipv4.map(IpAddr::from)
+    }
+
+    fn vpn_ipv6(&self) -> Option<IpAddr> {
+        self.vpn_ipv6.map(IpAddr::from)
+    }
 }
 
 impl AgentRequest for Request {
@@ -157,7 +167,7 @@ pub async fn connect(
     let granted = match decide(&app, &gateway_id, &body, now) {
         Ok(granted) => granted,
         Err(denied) => {
-            app.connects.refused(&gateway_id, &body.common_name, body.client_ip, now);
+            app.connects.refused(&gateway_id, body.common_name.as_str(), body.client_ip, now);
             let attempt = attempt(&gateway_id, body.serial_number.as_ref(), &body, now);
             take_down(&app.services, AttemptEvent::ConnectDenied, &denied, &attempt, metadata);
             return Ok(Json(Answer {
@@ -175,7 +185,7 @@ pub async fn connect(
     let session_id = match begin(&app, &gateway_id, &body, &granted, metadata, now).await {
         Ok(session_id) => session_id,
         Err(error) => {
-            app.connects.refused(&gateway_id, &body.common_name, body.client_ip, now);
+            app.connects.refused(&gateway_id, body.common_name.as_str(), body.client_ip, now);
             return Err(error.into());
         }
     };
@@ -199,7 +209,7 @@ fn attempt<'a>(
         gateway_id,
         serial,
         password: None,
-        common_name: &body.common_name,
+        common_name: body.common_name.as_str(),
         username: None,
         client_ip: body.client_ip,
         now,
@@ -218,7 +228,7 @@ fn decide(
     let serial = body
         .serial_number
         .as_ref()
-        .or_else(|| state.newest_serial(gateway_id, &body.common_name, now));
+        .or_else(|| state.newest_serial(gateway_id, body.common_name.as_str(), now));
     let admitted = admit(&state, &attempt(gateway_id, serial, body, now))?;
     let rules: Vec<_> =
         effective_rules(&state, admitted.gateway, admitted.user_id, admitted.user).collect();
@@ -304,8 +314,8 @@ async fn begin(
             serial: granted.serial.clone(),
             common_name: Personal::new(person.clone(), granted.common_name.clone()),
             client_ip: body.client_ip.map(|ip| Personal::new(person.clone(), ip)),
-            vpn_ip: body.vpn_ipv4,
-            vpn_ipv6: body.vpn_ipv6,
+            vpn_ip: body.vpn_ip(),
+            vpn_ipv6: body.vpn_ipv6(),
             connected_at,
         };
         let command = session::Command::Begin(beginning);
@@ -353,8 +363,8 @@ fn known(
     let same = |it: &&SessionEntry| {
         it.certificate_id == granted.certificate_id
             && it.client_ip == body.client_ip
-            && it.vpn_ip == body.vpn_ipv4
-            && it.vpn_ipv6 == body.vpn_ipv6
+            && it.vpn_ip == body.vpn_ip()
+            && it.vpn_ipv6 == body.vpn_ipv6()
             && (connected_at - it.connected_at).abs() < REPEAT
     };
     let session = match named {
@@ -366,7 +376,7 @@ fn known(
 
 /// Open sessions that hold an address which the new one has now.
 fn in_the_way(state: &AccessState, gateway_id: &GatewayId, body: &Request) -> Vec<SessionId> {
-    let mut sessions: Vec<SessionId> = [body.vpn_ipv4, body.vpn_ipv6]
+    let mut sessions: Vec<SessionId> = [body.vpn_ip(), body.vpn_ipv6()]
         .into_iter()
         .flatten()
         .filter_map(|ip| state.sessions_by_address.get(&(gateway_id.clone(), ip)))

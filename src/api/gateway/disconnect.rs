@@ -11,7 +11,7 @@ use axum::extract::State;
 use chrono::{DateTime, TimeDelta, Utc};
 use gatekey_aggregates::RefusalKind;
 use gatekey_aggregates::session::{self, Counters, EndReason, Session};
-use gatekey_aggregates::values::{GatewayId, SessionId};
+use gatekey_aggregates::values::{CommonName, GatewayId, SessionId};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use utoipa::ToSchema;
@@ -26,8 +26,8 @@ pub struct Request {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
     token: Option<String>,
     /// The certificate's common name.
-    #[schema(example = "ada@example.com")]
-    common_name: String,
+    #[schema(value_type = String, example = "ada@example.com")]
+    common_name: CommonName,
     /// OpenVPN's `trusted_ip`.
     #[serde(default, deserialize_with = "address")]
     #[schema(value_type = Option<String>, example = "192.0.2.7")]
@@ -115,13 +115,13 @@ fn meant(
         let elsewhere = state.sessions.get(id).is_some_and(|it| it.gateway_id != *gateway_id);
         return (!elsewhere).then(|| id.clone());
     }
-    if app.connects.swallows(gateway_id, &body.common_name, body.client_ip, now) {
+    if app.connects.swallows(gateway_id, body.common_name.as_str(), body.client_ip, now) {
         return None;
     }
     let state = app.services.index.read();
     state
         .sessions_of(gateway_id)
-        .filter(|it| it.common_name.as_ref().is_some_and(|n| n.as_str() == body.common_name))
+        .filter(|it| it.common_name.as_ref().is_some_and(|name| *name == body.common_name))
         .find(|it| body.client_ip.is_none() || it.client_ip == body.client_ip)
         .map(|it| it.id.clone())
 }

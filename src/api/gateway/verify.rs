@@ -11,7 +11,7 @@ use crate::entropy::token_hash;
 use crate::services::Services;
 use axum::extract::State;
 use gatekey_aggregates::attempt::{Denial, Event};
-use gatekey_aggregates::values::{GatewayId, Serial};
+use gatekey_aggregates::values::{CommonName, GatewayId, Serial};
 use gatekey_aggregates::{Metadata, Personal};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -24,8 +24,8 @@ pub struct Request {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
     token: Option<String>,
     /// The certificate's common name.
-    #[schema(example = "ada@example.com")]
-    common_name: String,
+    #[schema(value_type = String, example = "ada@example.com")]
+    common_name: CommonName,
     /// OpenVPN's user name; if given, the common name again.
     #[serde(default, deserialize_with = "absent_if_empty")]
     username: Option<String>,
@@ -98,7 +98,7 @@ pub async fn verify(
         gateway_id: &gateway_id,
         serial: body.serial_number.as_ref(),
         password: password.as_ref(),
-        common_name: &body.common_name,
+        common_name: body.common_name.as_str(),
         username: body.username.as_deref(),
         client_ip: body.client_ip,
         now: app.services.clock.now(),
