@@ -56,7 +56,7 @@ pub struct Snapshot {
     pub access_rule_users: Vec<AccessRuleUserRow>,
     /// Whose members they are assigned to.
     pub access_rule_groups: Vec<AccessRuleGroupRow>,
-    /// Certificates, revoked or not.
+    /// Certificates, revoked or not, the oldest first.
     pub certificates: Vec<CertificateRow>,
     /// Connections that are open or were lost with their gateway, the oldest first.
     pub connections: Vec<ConnectionRow>,
@@ -108,8 +108,12 @@ async fn read(conn: &mut Conn, since: Since) -> Result<Snapshot, sqlx::Error> {
         access_rules: rows(conn, "WHERE t.deleted_at IS NULL", &[]).await?,
         access_rule_users: rows(conn, "", &[]).await?,
         access_rule_groups: rows(conn, "", &[]).await?,
-        certificates: rows(conn, "WHERE t.not_after > $1", &[micros(since.certificates).into()])
-            .await?,
+        certificates: rows(
+            conn,
+            "WHERE t.not_after > $1 ORDER BY t.issued_at, t.id",
+            &[micros(since.certificates).into()],
+        )
+        .await?,
         connections: rows(
             conn,
             "WHERE t.disconnected_at IS NULL \

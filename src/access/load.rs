@@ -11,7 +11,7 @@ use gatekey_aggregates::access_rule::{Definition, Target, TargetType};
 use gatekey_aggregates::certificate::Subject;
 use gatekey_aggregates::gateway::Configuration;
 use gatekey_aggregates::user::{ApiKey, Profile};
-use gatekey_aggregates::values::{GatewayId, UserId, from_micros};
+use gatekey_aggregates::values::{GatewayId, UserId, canonical_ip, from_micros};
 use gatekey_aggregates::{PersonId, Personal};
 use gatekey_projections::Db;
 use gatekey_projections::access_rules::AccessRuleRow;
@@ -25,6 +25,7 @@ use gatekey_projections::users::UserRow;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// Why the state can't be had.
@@ -67,6 +68,10 @@ fn read<T: FromStr<Err: Display>>(text: &str) -> Result<T, Wrong> {
 
 fn maybe<T: FromStr<Err: Display>>(text: Option<&String>) -> Result<Option<T>, Wrong> {
     text.map(|text| read(text)).transpose()
+}
+
+fn address(text: Option<&String>) -> Result<Option<IpAddr>, Wrong> {
+    Ok(maybe(text)?.map(canonical_ip))
 }
 
 /// Reads one of the enums that are stored by their names in JSON.
@@ -295,9 +300,9 @@ fn session(row: &ConnectionRow) -> Result<SessionEntry, Wrong> {
         certificate_id: read(&row.certificate_id)?,
         serial: read(&row.serial)?,
         common_name: maybe(row.common_name.as_ref())?,
-        client_ip: maybe(row.client_ip.as_ref())?,
-        vpn_ip: maybe(row.vpn_ip.as_ref())?,
-        vpn_ipv6: maybe(row.vpn_ipv6.as_ref())?,
+        client_ip: address(row.client_ip.as_ref())?,
+        vpn_ip: address(row.vpn_ip.as_ref())?,
+        vpn_ipv6: address(row.vpn_ipv6.as_ref())?,
         connected_at: from_micros(row.connected_at),
         lost_at: row.disconnected_at.map(from_micros),
         began: row.position,

@@ -541,6 +541,10 @@ impl State {
             session::Event::Resumed { .. } => {
                 if let Some(entry) = self.sessions.get_mut(&id) {
                     entry.lost_at = None;
+                    // Another may have had its address meanwhile.
+                    for ip in [entry.vpn_ip, entry.vpn_ipv6].into_iter().flatten() {
+                        self.sessions_by_address.insert((entry.gateway_id.clone(), ip), id.clone());
+                    }
                 }
             }
             session::Event::CountersReported { .. } => {}
@@ -614,6 +618,15 @@ impl State {
             serials.retain(|serial| certificates.contains_key(serial));
             !serials.is_empty()
         });
+        let forgotten: Vec<GatewayId> = self
+            .gateways
+            .iter()
+            .filter(|(_, it)| {
+                it.server_certificate.as_ref().is_some_and(|id| !self.serials.contains_key(id))
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        forgotten.iter().for_each(|id| self.refresh_config_version(id));
         self.logins.retain(|_, it| it.expires_at > now);
         let logins = &self.logins;
         self.login_tokens.retain(|_, hash| logins.contains_key(hash));

@@ -1,7 +1,7 @@
 //! The event log through its library: appending, reading, following, and who may not open it.
 
 use crate::harness::log::{Log, append, master, metadata};
-use crate::harness::wait::eventually;
+use crate::harness::wait::{eventually, poll_once};
 use crate::harness::{Kind, World};
 use gatekey::clock::Clock;
 use gatekey::entropy::token_hash;
@@ -17,10 +17,7 @@ use gatekey_aggregates::values::{CryptoProfile, GatewayId, Role, Transport, User
 use gatekey_aggregates::{Claim, ClaimKind, Event, PersonId, Personal, Recorded};
 use gatekey_projections::{Rows, Table, View, all_views};
 use std::collections::BTreeSet;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -279,16 +276,6 @@ impl Follower for Gate {
         self.batches.lock().unwrap().push(batch.len());
         self.open.subscribe().wait_for(|open| *open).await.unwrap();
     }
-}
-
-async fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Option<F::Output> {
-    poll_fn(|context| {
-        Poll::Ready(match future.as_mut().poll(context) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        })
-    })
-    .await
 }
 
 /// Has the writer of a log with a shut `gate` write all of `appends` as one batch.

@@ -9,4 +9,5 @@ mod first_steps;
 mod harness_works;
 mod log;
 mod readme;
+mod rebuild;
 mod tunnel;

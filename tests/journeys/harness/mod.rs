@@ -4,6 +4,7 @@
 pub mod client;
 pub mod epilogue;
 pub mod fixtures;
+pub mod history;
 #[macro_use]
 pub mod log;
 pub mod netns;
