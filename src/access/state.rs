@@ -626,7 +626,9 @@ impl State {
             })
             .map(|(id, _)| id.clone())
             .collect();
-        forgotten.iter().for_each(|id| self.refresh_config_version(id));
+        for id in &forgotten {
+            self.refresh_config_version(id);
+        }
         self.logins.retain(|_, it| it.expires_at > now);
         let logins = &self.logins;
         self.login_tokens.retain(|_, hash| logins.contains_key(hash));
