@@ -83,10 +83,8 @@ fn a_history_gives_the_same_rows_in_one_batch_and_in_many() {
         let whole = runtime.block_on(fold(&mut sqlite.conn, &[&log]));
         prop_assert_eq!(&runtime.block_on(fold(&mut sqlite.conn, &one_by_one)), &whole);
         prop_assert_eq!(&runtime.block_on(fold(&mut sqlite.conn, &batches)), &whole);
-        if let Some(postgres) = postgres {
-            prop_assert_eq!(&runtime.block_on(fold(&mut postgres.conn, &[&log])), &whole);
-            prop_assert_eq!(&runtime.block_on(fold(&mut postgres.conn, &batches)), &whole);
-        }
+        prop_assert_eq!(&runtime.block_on(fold(&mut postgres.conn, &[&log])), &whole);
+        prop_assert_eq!(&runtime.block_on(fold(&mut postgres.conn, &batches)), &whole);
         for (table, rows) in whole {
             *counts.borrow_mut().entry(table).or_default() += rows.len();
         }

@@ -1,11 +1,19 @@
-//! The views and their queries, on SQLite and, where `GATEKEY_TEST_POSTGRES_URL` names one, on
-//! PostgreSQL: a missing bind or a wrong type shows only there.
+//! The views and their queries, on SQLite and on PostgreSQL: a missing bind or a wrong type shows
+//! only on the latter.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may stop where it stands.
 
 /// Any event: what the aggregates' own tests use. It looks for the aggregates at the crate's root.
 #[allow(dead_code, reason = "the commands are not needed here")]
 #[path = "../../../aggregates/src/arbitrary.rs"]
 mod arbitrary;
+
+/// What the journeys' databases stand on.
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../../../tests/journeys/harness/postgres.rs"]
+mod postgres;
+
+#[path = "../../../tests/journeys/harness/epilogue.rs"]
+mod epilogue;
 
 use gatekey_aggregates::{
     Event, PersonId, Personal, access_rule, attempt, authority, certificate, gateway, login,

@@ -3,11 +3,10 @@
 use gatekey_aggregates::values::{from_micros, micros};
 use gatekey_aggregates::{Event, Metadata, PersonId, Recorded};
 use gatekey_projections::{Arg, Conn, Db, Location, all_views, project};
-use sqlx::{Connection, PgConnection};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-const POSTGRES: &str = "GATEKEY_TEST_POSTGRES_URL";
+use crate::postgres::{Database, Postgres};
+
 const SQLITE_SCRIPTS: [&str; 2] = [
     include_str!("../../../migrations/sqlite/0001_log.sql"),
     include_str!("../../../migrations/sqlite/0002_views.sql"),
@@ -33,12 +32,10 @@ pub struct World {
     _home: Home,
 }
 
-/// Runs a test on each database that there is.
+/// Runs a test on each of the two databases.
 pub async fn on_each(test: impl AsyncFn(World)) {
     test(World::sqlite().await).await;
-    if let Some(world) = World::postgres().await {
-        test(world).await;
-    }
+    test(World::postgres().await).await;
 }
 
 /// When the event at this position is recorded.
@@ -58,16 +55,16 @@ impl World {
         Self::open(&url, &SQLITE_SCRIPTS, Home::Directory(directory)).await
     }
 
-    pub async fn postgres() -> Option<Self> {
-        let server = std::env::var(POSTGRES).ok().filter(|url| !url.is_empty())?;
-        let database = Database::create(&server);
+    pub async fn postgres() -> Self {
+        let database = Postgres::shared().empty_database();
         let url = database.url.clone();
-        Some(Self::open(&url, &POSTGRES_SCRIPTS, Home::Database(database)).await)
+        Self::open(&url, &POSTGRES_SCRIPTS, Home::Database(database)).await
     }
 
     async fn open(url: &str, scripts: &[&str], home: Home) -> Self {
         let location = Location::parse(url).unwrap();
-        let mut conn = location.connect(&[]).await.unwrap();
+        // Whether a commit outlives a crash is not what is tested here.
+        let mut conn = location.connect(&[("synchronous_commit", "off")]).await.unwrap();
         for script in scripts {
             conn.script(script).await.unwrap();
         }
@@ -149,49 +146,4 @@ impl World {
 
 fn metadata(actor: &str) -> Metadata {
     Metadata::system(actor, PersonId::from(actor.to_owned()))
-}
-
-/// A PostgreSQL database of one test, dropped with it.
-struct Database {
-    server: String,
-    name: String,
-    url: String,
-}
-
-impl Database {
-    fn create(server: &str) -> Self {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("gatekey_views_{}_{number}", std::process::id());
-        execute(server, &format!("CREATE DATABASE {name}")).unwrap();
-        let (address, options) = server.split_once('?').map_or((server, ""), |(a, o)| (a, o));
-        let host = address.find("://").map_or(0, |at| at + 3);
-        let end = address[host..].find('/').map_or(address.len(), |at| host + at);
-        let url = format!("{}/{name}?{options}", &address[..end]);
-        Self { server: server.to_owned(), name, url }
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        if let Err(error) = execute(&self.server, &statement) {
-            eprintln!("{statement}: {error}");
-        }
-    }
-}
-
-/// Runs one statement from anywhere: on a thread and a connection of its own.
-fn execute(url: &str, statement: &str) -> Result<(), sqlx::Error> {
-    std::thread::scope(|scope| {
-        let run = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let mut connection = PgConnection::connect(url).await?;
-                sqlx::raw_sql(statement).execute(&mut connection).await?;
-                connection.close().await
-            })
-        };
-        scope.spawn(run).join().unwrap()
-    })
 }
