@@ -4,7 +4,7 @@
 //! crash loses two seconds of it, and no history.
 
 use crate::clock::Clock;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use gatekey_aggregates::values::{GatewayId, from_micros, micros};
 use gatekey_projections::{Db, Dialect};
 use parking_lot::Mutex;
@@ -17,8 +17,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How often what changed is written.
 const FLUSH: Duration = Duration::from_secs(2);
-/// Credentials remembered at once; past this, those that were written are dropped.
+/// Credentials remembered at once; past this, the half that was used longest ago is dropped.
 const MAX_CREDENTIALS: usize = 100_000;
+/// How far back other nodes' uses are read each time; more than a flush may be late.
+const LATE: TimeDelta = TimeDelta::seconds(30);
 
 /// What a gateway's agent last said.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -195,10 +197,25 @@ impl Telemetry {
                 Some(json!([id, micros(it.at), it.ip]))
             })
             .collect();
-        if memory.credentials.len() > MAX_CREDENTIALS {
-            memory.credentials.clear();
-        }
+        forget_oldest(&mut memory.credentials);
         (gateways, credentials)
+    }
+
+    /// Takes in when other nodes saw a credential used: a session that is busy there is not idle.
+    async fn take_in_others(&self) -> Result<(), sqlx::Error> {
+        let Db::Postgres(_) = &self.db else { return Ok(()) };
+        let since = micros(self.clock.now() - LATE);
+        let sql = "SELECT id, last_used, last_ip FROM credential_telemetry WHERE last_used > $1";
+        let rows: Vec<(String, i64, Option<String>)> = self.db.all(sql, &[since.into()]).await?;
+        let mut memory = self.memory.lock();
+        for (id, at, ip) in rows {
+            let at = from_micros(at);
+            if memory.credentials.get(&id).is_none_or(|known| known.at < at) {
+                let ip = ip.and_then(|ip| ip.parse().ok());
+                memory.credentials.insert(id, LastUse { at, ip });
+            }
+        }
+        Ok(())
     }
 
     /// Writes every two seconds until dropped.
@@ -210,6 +227,20 @@ impl Telemetry {
             if let Err(error) = self.flush().await {
                 tracing::warn!(%error, "telemetry could not be written");
             }
+            if let Err(error) = self.take_in_others().await {
+                tracing::warn!(%error, "other nodes' telemetry could not be read");
+            }
         }
     }
+}
+
+fn forget_oldest(credentials: &mut HashMap<String, LastUse>) {
+    if credentials.len() <= MAX_CREDENTIALS {
+        return;
+    }
+    let mut times: Vec<DateTime<Utc>> = credentials.values().map(|it| it.at).collect();
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    let median = *median;
+    credentials.retain(|_, it| it.at >= median);
 }

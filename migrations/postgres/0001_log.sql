@@ -98,3 +98,4 @@ CREATE TABLE credential_telemetry (
     last_used bigint NOT NULL,
     last_ip   text
 );
+CREATE INDEX credential_telemetry_by_time ON credential_telemetry (last_used);

@@ -97,3 +97,4 @@ CREATE TABLE credential_telemetry (
     last_used integer NOT NULL,
     last_ip   text
 ) STRICT;
+CREATE INDEX credential_telemetry_by_time ON credential_telemetry (last_used);
