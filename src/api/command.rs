@@ -2,7 +2,7 @@
 
 use super::ApiError;
 use crate::access::State;
-use crate::event_log::{AppendError, CommandError};
+use crate::event_log::{AppendError, CommandError, KeyringError, ReadError};
 use crate::secrets::VaultError;
 use gatekey_aggregates::{ClaimKind, RefusalKind};
 
@@ -91,6 +91,17 @@ impl From<VaultError> for ApiError {
         match error {
             VaultError::Database(error) => Self::from(error),
             VaultError::Unusable(_) | VaultError::Missing(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Database(error) | ReadError::Keys(KeyringError::Database(error)) => {
+                error.into()
+            }
+            other => Self::internal(other),
         }
     }
 }

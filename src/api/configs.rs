@@ -358,7 +358,8 @@ pub struct AtGateway {
 }
 
 impl Config {
-    fn of(it: Row, now: DateTime<Utc>) -> Self {
+    /// As it stands `now`.
+    pub fn of(it: Row, now: DateTime<Utc>) -> Self {
         let row = it.row;
         let expires_at = from_micros(row.not_after);
         let status = match row.revoked_at {

@@ -1,9 +1,13 @@
 //! `/admin/…`: what admins manage. Auditors may read all of it.
 
 mod access_rules;
+mod audit;
+mod connections;
 mod gateways;
 mod grants;
+mod groups;
 mod networks;
+mod settings;
 mod users;
 
 use crate::app::AppState;
@@ -16,4 +20,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(networks::routes())
         .merge(access_rules::routes())
         .merge(users::routes())
+        .merge(groups::routes())
+        .merge(connections::routes())
+        .merge(audit::routes())
+        .merge(settings::routes())
 }

@@ -1,5 +1,7 @@
 //! `/admin/users`: who may sign in, what they may do, and which groups they are in.
 
+mod belongings;
+
 use super::grants::Reference;
 use crate::api::error::ErrorBody;
 use crate::api::openapi::{Access, callable_by};
@@ -34,7 +36,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(change_password))
         .routes(routes!(disable))
         .routes(routes!(enable));
-    callable_by(Access::Auditor, read).merge(callable_by(Access::Admin, change))
+    callable_by(Access::Auditor, read.merge(belongings::read()))
+        .merge(callable_by(Access::Admin, change.merge(belongings::change())))
 }
 
 /// A new local user.
@@ -127,7 +130,7 @@ async fn seal_password(
 
 /// A user.
 #[derive(Serialize, ToSchema)]
-struct User {
+pub struct User {
     /// Their id.
     #[schema(example = "usr-01k9x3")]
     id: String,
