@@ -1,17 +1,23 @@
 //! JSON bodies: strict for people's scripts, lenient for agents in the field.
 
-use axum::body::{Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use std::time::Duration;
 
 use super::ApiError;
 use crate::fields::{self, Reading};
 
 /// Largest body of any request.
 pub const MAX_BODY: usize = 1 << 20;
+/// How much of a larger body is read, and thrown away, before it is refused.
+const MAX_DRAINED: usize = 8 << 20;
+/// How long that may take.
+const DRAINED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A JSON body, read strictly: `Content-Type: application/json` is demanded (415), at most
 /// [`MAX_BODY`] (413), and what is malformed, of a wrong type, missing or unknown is a 400 that
@@ -94,18 +100,36 @@ pub(super) async fn read_body(request: Request) -> Result<Bytes, ApiError> {
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
+    let mut body = request.into_body();
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
+        drain(body).await;
         return Err(ApiError::too_large(MAX_BODY));
     }
-    to_bytes(request.into_body(), MAX_BODY).await.map_err(|error| {
-        let too_long = std::error::Error::source(&error)
-            .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
-        if too_long {
-            ApiError::too_large(MAX_BODY)
-        } else {
-            ApiError::invalid("The body broke off before its end")
+    match Limited::new(&mut body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            drain(body).await;
+            Err(ApiError::too_large(MAX_BODY))
         }
-    })
+        Err(_) => Err(ApiError::invalid("The body broke off before its end")),
+    }
+}
+
+/// Reads on, within bounds: a client that is still sending when the connection is closed may never
+/// see the answer.
+async fn drain(mut body: Body) {
+    let reading = async {
+        let mut left = MAX_DRAINED;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // In time or not: the answer is the same.
+    let _ = tokio::time::timeout(DRAINED_WITHIN, reading).await;
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], reading: Reading) -> Result<T, ApiError> {
@@ -152,7 +176,7 @@ fn refuse_nul(bytes: &[u8]) -> Result<(), ApiError> {
 mod tests {
     use super::*;
     use axum::Router;
-    use axum::body::Body;
+    use axum::body::to_bytes;
     use axum::http::StatusCode;
     use axum::routing::post;
     use gatekey_aggregates::values::{Cidr, Role};

@@ -21,6 +21,11 @@ both! {
         for operation in with_body {
             let caller = caller(operation, &admin, &gateway);
             for malformed in ["", "{", "nul", "{\"a\":1} x", "{\"a\":\"\\ud800\"}"] {
+                // What an agent sends in a field that is not known is not looked at.
+                let ignored = operation.is_an_agents() && malformed.contains("ud800");
+                if ignored || (malformed.is_empty() && operation.may_have_no_body()) {
+                    continue;
+                }
                 send(caller, operation, malformed).await.envelope(400);
             }
             for not_an_object in ["[]", "5", "null", "\"text\""] {

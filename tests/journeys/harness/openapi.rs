@@ -58,6 +58,11 @@ impl Operation {
         self.template.contains('{')
     }
 
+    /// Whether its body may be left out.
+    pub fn may_have_no_body(&self) -> bool {
+        self.document["requestBody"]["required"] != true
+    }
+
     /// Whether it is an agent's: those are lenient about what they don't know.
     pub fn is_an_agents(&self) -> bool {
         self.template.contains("/gateway/")
