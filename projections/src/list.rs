@@ -188,6 +188,14 @@ impl<T> Keyset<T> {
     }
 }
 
+/// A list may have grown since it was counted.
+fn no_less_than_seen<T>(total: i64, offset: i64, rows: &[T]) -> i64 {
+    match i64::try_from(rows.len()) {
+        Ok(seen) if seen > 0 => total.max(offset.saturating_add(seen)),
+        _ => total,
+    }
+}
+
 fn direction(descending: bool) -> &'static str {
     if descending { "DESC" } else { "ASC" }
 }
@@ -333,7 +341,9 @@ impl Query {
         let select = self.select();
         let limit = self.limit(wanted.limit, wanted.offset);
         let sql = format!("{select} ORDER BY {order}{limit}");
-        Ok(Listed { rows: db.all(&sql, &self.args).await?, total, next_cursor: None })
+        let rows = db.all(&sql, &self.args).await?;
+        let total = no_less_than_seen(total, wanted.offset, &rows);
+        Ok(Listed { rows, total, next_cursor: None })
     }
 
     /// A page of a list that gives cursors.
@@ -376,6 +386,7 @@ impl Query {
         let limit = self.limit(wanted.limit.saturating_add(1), offset);
         let sql = format!("{select} ORDER BY {order}{limit}");
         let mut rows: Vec<T> = db.all(&sql, &self.args).await?;
+        let total = no_less_than_seen(total, offset, &rows);
         let fitting = usize::try_from(wanted.limit).unwrap_or(0);
         let more = rows.len() > fitting;
         rows.truncate(fitting);
@@ -392,5 +403,17 @@ impl Query {
         let columns: Vec<&str> = keyset.columns.iter().map(|(column, _)| *column).collect();
         let columns = columns.join(", ");
         self.and(&format!("({columns}) {beyond} ({})", places.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::no_less_than_seen;
+
+    #[test]
+    fn a_total_is_never_less_than_what_is_seen() {
+        assert_eq!(no_less_than_seen(19, 0, &["event"; 20]), 20);
+        assert_eq!(no_less_than_seen(40, 20, &["event"; 20]), 40);
+        assert_eq!(no_less_than_seen(19, 100, &[] as &[&str]), 19);
     }
 }
