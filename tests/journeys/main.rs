@@ -4,6 +4,7 @@
 #[macro_use]
 mod harness;
 
+mod authorisation;
 mod bad_input;
 mod first_steps;
 mod harness_works;

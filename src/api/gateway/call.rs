@@ -56,19 +56,30 @@ where
             .get(TOKEN_HEADER)
             .map(|value| value.to_str().unwrap_or_default().to_owned());
         let route = parts.uri.path().to_owned();
+        let prove = |token: &str| authenticate(&services, token, client_ip, &route);
+        // Who it is comes before what they say. A token in the body counts only without a header.
+        let by_header = header.as_deref().map(prove).transpose()?;
         let bytes = read_body(Request::from_parts(parts, body_of)).await?;
-
-        // A bad header token is a 401 even if the body is no JSON at all.
-        if let Some(token) = &header {
-            authenticate(&services, token, client_ip, &route)?;
-        }
-        let AgentJson(body): AgentJson<T> = AgentJson::parse(&bytes)?;
-        let token = header.or_else(|| body.token().map(str::to_owned)).unwrap_or_default();
-        let (gateway_id, gateway_name) = authenticate(&services, &token, client_ip, &route)?;
+        let said = AgentJson::<T>::parse(&bytes);
+        let (gateway_id, gateway_name) = match (by_header, &said) {
+            (Some(proven), _) => proven,
+            (None, Ok(AgentJson(body))) => prove(body.token().unwrap_or_default())?,
+            (None, Err(_)) => prove(&token_in(&bytes))?,
+        };
+        let AgentJson(body) = said?;
         services.telemetry.heard(&gateway_id);
         let metadata = metadata(&services, &gateway_id, &gateway_name, client_ip);
         Ok(Self { gateway_id, gateway_name, metadata, body })
     }
+}
+
+/// The token in a body that is otherwise not what it should be.
+fn token_in(bytes: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Shown {
+        token: String,
+    }
+    serde_json::from_slice::<Shown>(bytes).map(|it| it.token).unwrap_or_default()
 }
 
 fn authenticate(
