@@ -20,12 +20,14 @@ pub struct Subscription {
     wake: watch::Receiver<i64>,
     position: i64,
     durable: Option<(Db, &'static str)>,
+    /// Only events of aggregates of these types; empty: all.
+    types: &'static [&'static str],
 }
 
 impl Subscription {
     /// Starts after `position`, and is forgotten when dropped.
     pub fn from(reader: Reader, wake: watch::Receiver<i64>, position: i64) -> Self {
-        Self { reader, wake, position, durable: None }
+        Self { reader, wake, position, durable: None, types: &[] }
     }
 
     /// Goes on where the subscription of that name stopped; a new one starts at the beginning.
@@ -38,7 +40,18 @@ impl Subscription {
         let sql = "SELECT position FROM cursors WHERE name = $1";
         let row: Option<(i64,)> = db.optional(sql, &[name.into()]).await?;
         let position = row.map_or(0, |row| row.0);
-        Ok(Self { reader, wake, position, durable: Some((db, name)) })
+        Ok(Self { reader, wake, position, durable: Some((db, name)), types: &[] })
+    }
+
+    /// Passes over the events of all other aggregates.
+    pub fn only(mut self, types: &'static [&'static str]) -> Self {
+        self.types = types;
+        self
+    }
+
+    /// Nothing that matters lies before `position`: not kept, for it will be found again.
+    pub fn skip_to(&mut self, position: i64) {
+        self.position = self.position.max(position);
     }
 
     /// The last position that was handled.
@@ -49,7 +62,11 @@ impl Subscription {
     /// The next events that are there already, in order, without a gap. For those who come by
     /// now and then.
     pub async fn ready(&mut self) -> Result<Vec<Recorded>, ReadError> {
-        self.reader.after(self.position, BATCH).await
+        if self.types.is_empty() {
+            self.reader.after(self.position, BATCH).await
+        } else {
+            self.reader.after_of(self.types, self.position, BATCH).await
+        }
     }
 
     /// The next events, in order, without a gap; empty when a second passed without any. They count

@@ -79,6 +79,25 @@ impl Reader {
         self.open(rows).await
     }
 
+    /// The same, of aggregates of these types only.
+    pub async fn after_of(
+        &self,
+        types: &[&str],
+        position: i64,
+        limit: i64,
+    ) -> Result<Vec<Recorded>, ReadError> {
+        let each = self.db.dialect().each("$2", "k");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM events WHERE position > $1 \
+             AND aggregate_type IN (SELECT k.value->>0 FROM {each}) ORDER BY position LIMIT $3"
+        );
+        let types: Vec<[&str; 1]> = types.iter().map(|it| [*it]).collect();
+        let types = serde_json::json!(types).to_string();
+        let args: [Arg; 3] = [position.into(), types.into(), limit.into()];
+        let rows = self.db.all::<StoredEvent>(&sql, &args).await?;
+        self.open(rows).await
+    }
+
     /// The last position of the log.
     pub async fn head(&self) -> Result<i64, ReadError> {
         let row: (i64,) = self.db.one("SELECT position FROM head WHERE id = 1", &[]).await?;

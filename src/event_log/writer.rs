@@ -119,6 +119,7 @@ struct Task {
 }
 
 /// A batch as it was decided.
+#[derive(Default)]
 struct Decided {
     /// The head that it was decided on.
     before: i64,
@@ -131,11 +132,17 @@ struct Decided {
 /// Why a transaction did not end well.
 enum Failure {
     /// Nothing was written; another try may do.
-    Passing(sqlx::Error),
+    Passing(String),
     /// Nothing was written, and the database is to blame or the statement is.
-    Refused(sqlx::Error),
+    Refused(String),
     /// COMMIT was sent and not answered.
-    InDoubt(Box<Decided>, String),
+    InDoubt(String),
+}
+
+impl Failure {
+    fn passing(error: sqlx::Error) -> Self {
+        Self::Passing(error.to_string())
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -193,14 +200,7 @@ impl Task {
                     commands = appends.len(),
                     "a batch failed; trying each command alone"
                 );
-                let mut outcomes = Vec::with_capacity(appends.len());
-                for append in &appends {
-                    let alone = self.write_batch(std::slice::from_ref(append)).await;
-                    outcomes.push(alone.and_then(|mut it| {
-                        it.pop().unwrap_or(Err(AppendError::Broken("no outcome".into())))
-                    }));
-                }
-                outcomes
+                self.write_each(&appends).await
             }
             Err(error) => vec![Err(error); appends.len()],
         };
@@ -210,6 +210,26 @@ impl Task {
             // A caller that went away has had its command carried out all the same.
             let _ = answer.send(outcome);
         }
+    }
+
+    /// Writes each command in a transaction of its own, until the database is gone.
+    async fn write_each(&mut self, appends: &[Append]) -> Vec<Result<Appended, AppendError>> {
+        let mut outcomes = Vec::with_capacity(appends.len());
+        for append in appends {
+            let alone = self.write_batch(std::slice::from_ref(append)).await.and_then(|mut it| {
+                it.pop().unwrap_or(Err(AppendError::Broken("no outcome".into())))
+            });
+            let gone = match &alone {
+                Err(error @ AppendError::Unavailable(_)) => Some(error.clone()),
+                _ => None,
+            };
+            outcomes.push(alone);
+            if let Some(error) = gone {
+                outcomes.resize(appends.len(), Err(error));
+                break;
+            }
+        }
+        outcomes
     }
 
     /// Tries until the batch is decided and its outcome known, or time is up.
@@ -224,35 +244,35 @@ impl Task {
                 Ok(conn) => conn,
                 Err(error) => return Err(AppendError::Unavailable(error)),
             };
-            let tried = timeout(TRY_TIMEOUT, self.transact(&mut conn, appends)).await;
-            match tried {
+            // What COMMIT was sent for: without an answer nobody knows whether it is written.
+            let mut sent = None;
+            let tried = timeout(TRY_TIMEOUT, self.transact(&mut conn, appends, &mut sent)).await;
+            let failure = match tried {
                 Ok(Ok(decided)) => {
                     self.conn = Some(conn);
                     return Ok(self.publish(decided).await);
                 }
-                Ok(Err(Failure::Refused(error))) => {
-                    if conn.rollback().await.is_ok() {
-                        self.conn = Some(conn);
-                    }
-                    return Err(AppendError::Broken(error.to_string()));
-                }
-                Ok(Err(Failure::Passing(error))) => {
-                    // The connection may be in any state: the next try opens another.
-                    tracing::warn!(%error, "the log could not be written; trying again");
-                    last_error = error.to_string();
-                    drop(conn);
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Ok(Err(Failure::InDoubt(decided, error))) => {
-                    drop(conn);
-                    tracing::warn!(error, "the answer to COMMIT was lost; looking it up");
-                    if self.was_committed(&decided, deadline).await? {
-                        return Ok(self.publish(*decided).await);
-                    }
-                }
+                Ok(Err(failure)) => failure,
                 Err(_) => {
-                    drop(conn);
-                    last_error = format!("no answer within {} s", TRY_TIMEOUT.as_secs());
+                    let why = format!("no answer within {} s", TRY_TIMEOUT.as_secs());
+                    if sent.is_some() { Failure::InDoubt(why) } else { Failure::Passing(why) }
+                }
+            };
+            // The connection may be in any state: the next try opens another.
+            drop(conn);
+            match (failure, sent) {
+                (Failure::Refused(why), _) => return Err(AppendError::Broken(why)),
+                (Failure::InDoubt(why), Some(decided)) => {
+                    tracing::warn!(why, "the answer to COMMIT was lost; looking it up");
+                    if self.was_committed(&decided, deadline).await? {
+                        return Ok(self.publish(decided).await);
+                    }
+                    last_error = why;
+                }
+                (Failure::Passing(why) | Failure::InDoubt(why), _) => {
+                    tracing::warn!(why, "the log could not be written; trying again");
+                    last_error = why;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
@@ -311,12 +331,17 @@ impl Task {
         Err(AppendError::Unavailable(format!("the outcome is unknown: {last_error}")))
     }
 
-    /// One transaction, from the lock to the commit.
-    async fn transact(&self, conn: &mut Conn, appends: &[Append]) -> Result<Decided, Failure> {
-        lock(conn).await.map_err(Failure::Passing)?;
+    /// One transaction, from the lock to the commit. `sent` holds what COMMIT was sent for.
+    async fn transact(
+        &self,
+        conn: &mut Conn,
+        appends: &[Append],
+        sent: &mut Option<Decided>,
+    ) -> Result<Decided, Failure> {
+        lock(conn).await.map_err(Failure::passing)?;
         let (head, mut facts) = read_facts(conn, appends).await.map_err(classify)?;
         if head.epoch != self.setup.epoch {
-            conn.rollback().await.map_err(Failure::Passing)?;
+            conn.rollback().await.map_err(Failure::passing)?;
             let error = AppendError::OtherEpoch { found: head.epoch, ours: self.setup.epoch };
             return Ok(Decided {
                 before: head.position,
@@ -328,16 +353,16 @@ impl Task {
         let recorded_at = self.setup.clock.now().max(from_micros(head.recorded_at));
         let decided = decide(appends, &head, recorded_at, &mut facts);
         if decided.recorded.is_empty() {
-            conn.rollback().await.map_err(Failure::Passing)?;
+            conn.rollback().await.map_err(Failure::passing)?;
             return Ok(decided);
         }
         self.store(conn, appends, &decided, &facts).await.map_err(classify)?;
         let end = end_sql(conn.dialect(), decided.before + count(&decided.recorded), recorded_at);
+        let sent = sent.insert(decided);
         match conn.script(&end).await {
-            Ok(()) => Ok(decided),
-            // What the server answered to COMMIT is an answer: nothing was written.
-            Err(error) if error.as_database_error().is_some() => Err(classify(error)),
-            Err(error) => Err(Failure::InDoubt(Box::new(decided), error.to_string())),
+            Ok(()) => Ok(std::mem::take(sent)),
+            Err(error) if is_answer(&error) => Err(classify(error)),
+            Err(error) => Err(Failure::InDoubt(error.to_string())),
         }
     }
 
@@ -392,16 +417,25 @@ fn count<T>(items: &[T]) -> i64 {
     i64::try_from(items.len()).unwrap_or(i64::MAX)
 }
 
+/// Whether an error at COMMIT says that nothing was written. That the server is going down (class
+/// 57), or the connection (08), says nothing of the commit before.
+fn is_answer(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| {
+        !(code.len() == 5 && (code.starts_with("57") || code.starts_with("08")))
+    })
+}
+
 /// A fault of the connection or of the moment may pass; a fault of the statement will not.
 fn classify(error: sqlx::Error) -> Failure {
     let passing = match error.as_database_error() {
         Some(database) => database.code().is_some_and(|code| {
-            // Class 08 connection, 40 rollback, 53 resources, 55 lock not available, 57 operator
-            // intervention and timeouts (PostgreSQL, Appendix A); 5 busy, 6 locked (SQLite).
-            ["08", "40", "53", "55", "57"]
+            // Class 08 connection, 25 transaction state (a standby, an idle timeout), 40 rollback, 53
+            // resources, 55 lock not available, 57 operator intervention and timeouts (PostgreSQL,
+            // Appendix A); busy, locked, disk full and input/output (SQLite).
+            ["08", "25", "40", "53", "55", "57"]
                 .iter()
                 .any(|class| code.len() == 5 && code.starts_with(class))
-                || ["5", "6", "261", "517"].contains(&code.as_ref())
+                || ["5", "6", "10", "13", "261", "517"].contains(&code.as_ref())
         }),
         None => !matches!(
             error,
@@ -412,7 +446,8 @@ fn classify(error: sqlx::Error) -> Failure {
                 | sqlx::Error::RowNotFound
         ),
     };
-    if passing { Failure::Passing(error) } else { Failure::Refused(error) }
+    let why = error.to_string();
+    if passing { Failure::Passing(why) } else { Failure::Refused(why) }
 }
 
 /// Opens the transaction and waits for the lock: a statement of its own, else the head that is read

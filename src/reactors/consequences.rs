@@ -3,17 +3,23 @@
 
 use crate::event_log::{CommandError, ReadError, Request, Subscription};
 use crate::services::Services;
+use cqrs_es::Aggregate;
 use gatekey_aggregates::certificate::{self, Certificate, Subject};
-use gatekey_aggregates::gateway;
+use gatekey_aggregates::gateway::{self, Gateway};
 use gatekey_aggregates::login::{self, Login};
 use gatekey_aggregates::session::{self, Session};
+use gatekey_aggregates::user::{self, User};
 use gatekey_aggregates::values::{
     CertificateId, GatewayId, LoginId, RevocationReason, SessionId, UserId,
 };
-use gatekey_aggregates::{Event, Metadata, PersonId, Recorded, RefusalKind, user};
+use gatekey_aggregates::{Event, Metadata, PersonId, Recorded, RefusalKind};
 
 /// The subscription's name.
 const NAME: &str = "consequences";
+/// Whose events have consequences.
+const CAUSES: &[&str] = &[Gateway::TYPE, User::TYPE];
+/// Batches of events that are looked at before time is looked at again.
+const MAX_BATCHES: usize = 4;
 
 /// Follows the log, durably.
 pub struct Consequences {
@@ -44,21 +50,32 @@ impl Consequences {
                     services.db.clone(),
                     NAME,
                 )
-                .await?,
+                .await?
+                .only(CAUSES),
             ),
         };
-        loop {
+        // Only what is there now: the caller has other things to do, and comes again.
+        let head = services.reader.head().await?;
+        if services.index.read().position < head {
+            services.index.catch_up().await?;
+        }
+        for _ in 0..MAX_BATCHES {
             let batch = subscription.ready().await?;
-            let Some(last) = batch.last() else { return Ok(()) };
-            // The index must have what the events say before it is asked what follows.
-            if services.index.read().position < last.position {
-                services.index.catch_up().await?;
-            }
+            let Some(last) = batch.last() else {
+                subscription.skip_to(head);
+                return Ok(());
+            };
             for event in &batch {
                 follow_up(services, event).await?;
             }
             subscription.handled(last.position).await?;
         }
+        Ok(())
+    }
+
+    /// Another node draws them now.
+    pub fn rest(&mut self) {
+        self.subscription = None;
     }
 }
 
@@ -163,8 +180,8 @@ async fn end_logins(
     reason: login::EndReason,
 ) -> Result<(), CommandError> {
     // Those that began after the cause are not meant.
-    let sql = "SELECT id FROM logins WHERE user_id = $1 AND ended_at IS NULL AND began_at <= $2";
-    let args = [id.as_str().into(), gatekey_aggregates::values::micros(cause.recorded_at).into()];
+    let sql = "SELECT id FROM logins WHERE user_id = $1 AND ended_at IS NULL AND position < $2";
+    let args = [id.as_str().into(), cause.position.into()];
     let rows: Vec<(String,)> = services.db.all(sql, &args).await.map_err(unavailable)?;
     for login_id in rows.into_iter().filter_map(|(id,)| id.parse::<LoginId>().ok()) {
         run::<Login>(services, cause, &login_id, login::Command::End(reason)).await?;

@@ -46,12 +46,15 @@ impl Lease {
         let until = now + TERM;
         let sql = "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3) \
                    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at \
-                   WHERE leases.holder = excluded.holder OR leases.expires_at < $4";
-        let args: [Arg; 4] = [
+                   WHERE leases.holder = excluded.holder OR leases.expires_at < $4 \
+                     OR leases.expires_at > $5";
+        let args: [Arg; 5] = [
             self.name.into(),
             self.holder.as_str().into(),
             micros(until).into(),
             micros(now).into(),
+            // No clock of the cluster is so far ahead: whoever wrote that was wrong.
+            micros(until + TERM).into(),
         ];
         let held = self.db.execute(sql, &args).await? == 1;
         self.held_until = held.then_some(until);

@@ -46,7 +46,10 @@ pub async fn run(services: Arc<Services>) {
                 consequences.draw(&services).await;
                 silence.look(&services).await;
             }
-            Ok(false) => silence.rest(now),
+            Ok(false) => {
+                consequences.rest();
+                silence.rest(now);
+            }
             Err(error) => {
                 tracing::warn!(%error, "the reactors' lease can't be had");
                 silence.rest(now);

@@ -16,9 +16,12 @@ use gatekey_aggregates::values::{GatewayId, SessionId, from_micros};
 use gatekey_aggregates::{Metadata, PersonId};
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// An index this stale means that nothing could be heard.
 const DEAF: Duration = Duration::from_secs(5);
+/// The same, of the calendar.
+const DEAF_BY_CALENDAR: TimeDelta = TimeDelta::seconds(5);
 
 /// Renegotiation is hourly by default, and refused after expiry; with room.
 const RENEGOTIATED: TimeDelta = TimeDelta::hours(3);
@@ -27,26 +30,33 @@ const RENEGOTIATED: TimeDelta = TimeDelta::hours(3);
 pub struct Silence {
     /// Since when everything could be heard.
     listening_since: DateTime<Utc>,
+    /// When it last looked, by the calendar and by the machine: a gap in either means that this
+    /// process stood still or that its clock jumped, and that nothing was heard meanwhile.
+    looked_at: (DateTime<Utc>, Instant),
 }
 
 impl Silence {
     /// Listens from now on.
     pub fn new(now: DateTime<Utc>) -> Self {
-        Self { listening_since: now }
+        Self { listening_since: now, looked_at: (now, Instant::now()) }
     }
 
     /// Another node watches.
     pub fn rest(&mut self, now: DateTime<Utc>) {
         self.listening_since = now;
+        self.looked_at = (now, Instant::now());
     }
 
     /// Looks at every gateway.
     pub async fn look(&mut self, services: &Services) {
         let now = services.clock.now();
-        if services.index.staleness() > DEAF {
+        let (calendar, machine) = self.looked_at;
+        let stood_still = (now - calendar).abs() > DEAF_BY_CALENDAR || machine.elapsed() > DEAF;
+        if stood_still || services.index.staleness() > DEAF {
             self.rest(now);
             return;
         }
+        self.looked_at = (now, Instant::now());
         let heard = match heard(services).await {
             Ok(heard) => heard,
             Err(error) => {
