@@ -9,7 +9,6 @@ use crate::event_log::{Bus, Request};
 use gatekey_aggregates::Metadata;
 use gatekey_aggregates::attempt::{Attempt, Command, Denial, Event};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +22,9 @@ const QUEUE: usize = 1024;
 const MAX_KINDS: usize = 10_000;
 /// How often repeats are written.
 const FLUSH: Duration = Duration::from_mins(1);
+/// Refusals that are written at once within that time; more wait for its end, and are then counted
+/// together by their reason.
+const MAX_AT_ONCE: usize = 600;
 
 /// Takes refusals down. Cheap to clone, never blocks.
 #[derive(Clone)]
@@ -31,6 +33,7 @@ pub struct Attempts {
     dropped: Arc<AtomicU64>,
 }
 
+#[derive(Clone)]
 struct Report {
     event: fn(Denial) -> Event,
     denial: Denial,
@@ -47,8 +50,15 @@ impl Attempts {
     /// Starts the recorder of this node.
     pub fn start(bus: Bus, clock: Clock, node: String) -> (Self, JoinHandle<()>) {
         let (queue, reports) = mpsc::channel(QUEUE);
-        let recorder =
-            Recorder { bus, clock, node, stream: String::new(), version: 0, seen: HashMap::new() };
+        let recorder = Recorder {
+            bus,
+            clock,
+            node,
+            stream: String::new(),
+            version: 0,
+            seen: HashMap::new(),
+            written: 0,
+        };
         let task = tokio::spawn(recorder.run(reports));
         (Self { queue, dropped: Arc::default() }, task)
     }
@@ -72,6 +82,8 @@ struct Recorder {
     stream: String,
     version: i64,
     seen: HashMap<(&'static str, String), Seen>,
+    /// Kinds written at once since the last flush.
+    written: usize,
 }
 
 impl Recorder {
@@ -91,38 +103,35 @@ impl Recorder {
     }
 
     async fn take(&mut self, mut report: Report) {
-        if self.seen.len() >= MAX_KINDS {
+        let flooded = self.written >= MAX_AT_ONCE || self.seen.len() >= MAX_KINDS;
+        let mut key = key(&report);
+        if flooded && !self.seen.contains_key(&key) {
             report.denial = Denial::new(&report.denial.reason);
+            key = self::key(&report);
         }
-        match self.seen.entry(key(&report)) {
-            Entry::Occupied(mut seen) => {
-                let seen = seen.get_mut();
-                seen.repeats = seen.repeats.saturating_add(1);
-                seen.report = report;
-            }
-            Entry::Vacant(vacant) => {
-                let first = Report {
-                    denial: report.denial.clone(),
-                    metadata: report.metadata.clone(),
-                    ..report
-                };
-                vacant.insert(Seen { report, repeats: 0 });
-                self.write(first, 1).await;
-            }
+        if let Some(seen) = self.seen.get_mut(&key) {
+            seen.repeats = seen.repeats.saturating_add(1);
+            seen.report = report;
+            return;
         }
+        // What could not be written now is written with its repeats.
+        let repeats = if flooded { 1 } else { u32::from(!self.write(report.clone(), 1).await) };
+        self.written += 1;
+        self.seen.insert(key, Seen { report, repeats });
     }
 
     /// Writes what was repeated and forgets what was not.
     async fn flush(&mut self) {
-        let seen = std::mem::take(&mut self.seen);
-        for (_, it) in seen {
-            if it.repeats > 0 {
-                self.write(it.report, it.repeats).await;
+        self.written = 0;
+        for (key, it) in std::mem::take(&mut self.seen) {
+            if it.repeats > 0 && !self.write(it.report.clone(), it.repeats).await {
+                self.seen.insert(key, it);
             }
         }
     }
 
-    async fn write(&mut self, report: Report, count: u32) {
+    /// Whether it could be written.
+    async fn write(&mut self, report: Report, count: u32) -> bool {
         let stream = format!("{}/{}", self.node, self.clock.now().date_naive());
         if self.stream != stream {
             self.stream = stream;
@@ -133,8 +142,14 @@ impl Recorder {
             Request::new::<Attempt>(&self.stream, Command::Record(event), report.metadata)
                 .at_version(self.version);
         match self.bus.execute::<Attempt>(request).await {
-            Ok(outcome) => self.version = outcome.version,
-            Err(error) => tracing::warn!(%error, "a refusal could not be written"),
+            Ok(outcome) => {
+                self.version = outcome.version;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a refusal could not be written yet");
+                false
+            }
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Services {
     pub entropy: Entropy,
     /// For queries.
     pub db: Db,
+    /// For what must not wait for queries: leases, telemetry.
+    pub vital: Db,
     /// Reads the log.
     pub reader: Reader,
     /// People's keys.
@@ -141,8 +143,8 @@ pub async fn start(
         views: all_views().to_vec(),
     };
     let opened = open(options, progress).await?;
-    let Opened { db, reader, keyring, wake, .. } = &opened;
-    let vault = Vault::new(db.clone(), master, setup.entropy.clone());
+    let Opened { db, vital, reader, keyring, wake, .. } = &opened;
+    let vault = Vault::new(vital.clone(), master, setup.entropy.clone());
     let passwords = Passwords::new(setup.entropy.clone())?;
 
     let state = access::load(db, setup.clock.now()).await?;
@@ -163,8 +165,9 @@ pub async fn start(
     .await?;
     let issuer = load_issuer(&index, &vault).await?;
     let (crl, publishing) =
-        CrlPublisher::new(db.clone(), issuer.clone(), index.clone(), setup.clock.clone()).await?;
-    let telemetry = Telemetry::load(db.clone(), setup.clock.clone()).await?;
+        CrlPublisher::new(vital.clone(), issuer.clone(), index.clone(), setup.clock.clone())
+            .await?;
+    let telemetry = Telemetry::load(vital.clone(), setup.clock.clone()).await?;
     let (attempts, recorder) =
         Attempts::start(bus.clone(), setup.clock.clone(), setup.node.clone());
     let node_instance = format!("{}/{}", setup.node, setup.entropy.uuid()?);
@@ -173,6 +176,7 @@ pub async fn start(
         clock: setup.clock,
         entropy: setup.entropy,
         db: db.clone(),
+        vital: vital.clone(),
         reader: reader.clone(),
         keyring: keyring.clone(),
         bus,
@@ -225,12 +229,14 @@ impl Background {
         if let Err(error) = self.telemetry.flush().await {
             tracing::warn!(%error, "the last telemetry could not be written");
         }
-        let db = services.db.clone();
+        let pools = [services.db.clone(), services.vital.clone()];
         drop(services);
         if tokio::time::timeout(STOP_PATIENCE, self.attempts).await.is_err() {
             tracing::warn!("the last refusals could not be written in time");
         }
         self.running.stop(STOP_PATIENCE).await;
-        db.close().await;
+        for pool in pools {
+            pool.close().await;
+        }
     }
 }

@@ -135,9 +135,31 @@ impl Telemetry {
         self.memory.lock().credentials.get(credential_id).copied()
     }
 
-    /// Writes what changed.
+    /// Writes what changed. What could not be written is tried again the next time.
     pub async fn flush(&self) -> Result<(), sqlx::Error> {
-        let (gateways, credentials) = self.take_changed();
+        let changed = {
+            let mut memory = self.memory.lock();
+            forget_oldest(&mut memory.credentials);
+            (
+                std::mem::take(&mut memory.changed_gateways),
+                std::mem::take(&mut memory.changed_credentials),
+            )
+        };
+        let written = self.write(&changed.0, &changed.1).await;
+        if written.is_err() {
+            let mut memory = self.memory.lock();
+            memory.changed_gateways.extend(changed.0);
+            memory.changed_credentials.extend(changed.1);
+        }
+        written
+    }
+
+    async fn write(
+        &self,
+        gateways: &HashSet<GatewayId>,
+        credentials: &HashSet<String>,
+    ) -> Result<(), sqlx::Error> {
+        let (gateways, credentials) = self.rows(gateways, credentials);
         if !gateways.is_empty() {
             let boolean = match self.db.dialect() {
                 Dialect::Postgres => "boolean",
@@ -151,10 +173,10 @@ impl Telemetry {
                    CAST(k.value->>3 AS BIGINT), CAST(k.value->>4 AS {boolean}), k.value->>5 \
                  FROM {each} WHERE true \
                  ON CONFLICT (gateway_id) DO UPDATE SET last_heard = excluded.last_heard, \
-                   last_heartbeat = excluded.last_heartbeat, \
-                   active_clients = excluded.active_clients, \
-                   openvpn_running = excluded.openvpn_running, \
-                   config_version = excluded.config_version \
+                   last_heartbeat = COALESCE(excluded.last_heartbeat, gateway_telemetry.last_heartbeat), \
+                   active_clients = COALESCE(excluded.active_clients, gateway_telemetry.active_clients), \
+                   openvpn_running = COALESCE(excluded.openvpn_running, gateway_telemetry.openvpn_running), \
+                   config_version = COALESCE(excluded.config_version, gateway_telemetry.config_version) \
                  WHERE gateway_telemetry.last_heard <= excluded.last_heard"
             );
             self.db.execute(&sql, &[json!(gateways).to_string().into()]).await?;
@@ -172,38 +194,36 @@ impl Telemetry {
         Ok(())
     }
 
-    fn take_changed(&self) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
-        let mut memory = self.memory.lock();
-        let changed = std::mem::take(&mut memory.changed_gateways);
-        let gateways = changed
-            .iter()
-            .filter_map(|id| {
-                let it = memory.gateways.get(id)?;
-                Some(json!([
-                    id,
-                    micros(it.last_heard),
-                    it.last_heartbeat.map(micros),
-                    it.active_clients,
-                    it.openvpn_running,
-                    it.config_version
-                ]))
-            })
-            .collect();
-        let changed = std::mem::take(&mut memory.changed_credentials);
-        let credentials = changed
-            .iter()
-            .filter_map(|id| {
-                let it = memory.credentials.get(id)?;
-                Some(json!([id, micros(it.at), it.ip]))
-            })
-            .collect();
-        forget_oldest(&mut memory.credentials);
-        (gateways, credentials)
+    fn rows(
+        &self,
+        gateways: &HashSet<GatewayId>,
+        credentials: &HashSet<String>,
+    ) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
+        let memory = self.memory.lock();
+        let gateway = |id: &GatewayId| {
+            let it = memory.gateways.get(id)?;
+            Some(json!([
+                id,
+                micros(it.last_heard),
+                it.last_heartbeat.map(micros),
+                it.active_clients,
+                it.openvpn_running,
+                it.config_version
+            ]))
+        };
+        let credential = |id: &String| {
+            let it = memory.credentials.get(id)?;
+            Some(json!([id, micros(it.at), it.ip]))
+        };
+        (
+            gateways.iter().filter_map(gateway).collect(),
+            credentials.iter().filter_map(credential).collect(),
+        )
     }
 
     /// Takes in when other nodes saw a credential used: a session that is busy there is not idle.
     async fn take_in_others(&self) -> Result<(), sqlx::Error> {
-        let Db::Postgres(_) = &self.db else { return Ok(()) };
+        let Db::Postgres(..) = &self.db else { return Ok(()) };
         let since = micros(self.clock.now() - LATE);
         let sql = "SELECT id, last_used, last_ip FROM credential_telemetry WHERE last_used > $1";
         let rows: Vec<(String, i64, Option<String>)> = self.db.all(sql, &[since.into()]).await?;

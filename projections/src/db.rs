@@ -17,14 +17,61 @@ use sqlx::{
 use std::future::Future;
 use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// How long a reader waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Readers at once. `PostgreSQL` takes 100 connections by default, and nodes share them.
-const READERS: u32 = 8;
 /// How long `SQLite` waits for another connection's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a pool is for: what must not wait has connections of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Lists and look-ups that people ask for: they may take a while, and queue behind each other.
+    Queries,
+    /// What the server itself lives on: following the log, loading aggregates, keys, leases.
+    Vital,
+}
+
+impl Purpose {
+    /// Connections at once. `PostgreSQL` takes 100 by default, and nodes share them.
+    fn connections(self) -> u32 {
+        match self {
+            Self::Queries => 8,
+            Self::Vital => 6,
+        }
+    }
+
+    /// How long a statement may take. `PostgreSQL` ends it; whoever waits for it stops waiting a
+    /// little later, for a server that is gone ends nothing.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Queries => Duration::from_secs(10),
+            Self::Vital => Duration::from_secs(5),
+        }
+    }
+}
+
+/// Who writes to a `SQLite` file: one at a time, in the order of asking. (`SQLite`'s own waiting is
+/// not fair: a busy log writer would starve all others.)
+type Turns = Arc<Mutex<()>>;
+
+/// A connection's turn to write.
+#[derive(Debug, Default)]
+pub struct Turn {
+    turns: Turns,
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turn {
+    async fn take(&mut self) {
+        if self.held.is_none() {
+            self.held = Some(self.turns.clone().lock_owned().await);
+        }
+    }
+}
 
 /// A value bound to a placeholder.
 #[derive(Clone, Debug)]
@@ -147,13 +194,17 @@ fn bind_sqlite<'q>(sql: &'q str, args: &[Arg]) -> Query<'q, sqlx::Sqlite, Sqlite
 #[derive(Clone, Debug)]
 pub enum Db {
     /// One pool.
-    Postgres(PgPool),
+    Postgres(PgPool, Purpose),
     /// Readers, and one connection for the few writes that are not the log's (telemetry, keys).
     Sqlite {
         /// Several, read only.
         read: SqlitePool,
         /// One.
         write: SqlitePool,
+        /// For the writes.
+        turns: Turns,
+        /// What it is for.
+        purpose: Purpose,
     },
 }
 
@@ -163,7 +214,7 @@ pub enum Conn {
     /// Of `PostgreSQL`.
     Postgres(PgConnection),
     /// Of `SQLite`.
-    Sqlite(SqliteConnection),
+    Sqlite(SqliteConnection, Turn),
 }
 
 /// Where the database is: `postgres://…` or `sqlite://path`.
@@ -171,8 +222,8 @@ pub enum Conn {
 pub enum Location {
     /// A server.
     Postgres(Box<PgConnectOptions>),
-    /// A file.
-    Sqlite(Box<SqliteConnectOptions>),
+    /// A file, and who writes to it.
+    Sqlite(Box<SqliteConnectOptions>, Turns),
 }
 
 impl Location {
@@ -185,7 +236,7 @@ impl Location {
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(BUSY_TIMEOUT)
                 .disable_statement_logging();
-            Ok(Self::Sqlite(Box::new(options)))
+            Ok(Self::Sqlite(Box::new(options), Turns::default()))
         } else {
             let options = PgConnectOptions::from_str(url)?
                 .application_name("gatekey")
@@ -199,31 +250,32 @@ impl Location {
     pub fn dialect(&self) -> Dialect {
         match self {
             Self::Postgres(_) => Dialect::Postgres,
-            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Sqlite(..) => Dialect::Sqlite,
         }
     }
 
     /// Opens the pools. `SQLite`'s file is made if it is missing.
-    pub async fn open(&self) -> Result<Db, sqlx::Error> {
+    pub async fn open(&self, purpose: Purpose) -> Result<Db, sqlx::Error> {
         match self {
             Self::Postgres(options) => {
-                let options = options.as_ref().clone().options([("statement_timeout", "30s")]);
+                let patience = format!("{}s", purpose.patience().as_secs());
+                let options = options.as_ref().clone().options([("statement_timeout", patience)]);
                 let pool = PgPoolOptions::new()
-                    .max_connections(READERS)
+                    .max_connections(purpose.connections())
                     .acquire_timeout(ACQUIRE_TIMEOUT)
                     .connect_with(options)
                     .await?;
-                Ok(Db::Postgres(pool))
+                Ok(Db::Postgres(pool, purpose))
             }
-            Self::Sqlite(options) => {
+            Self::Sqlite(options, turns) => {
                 let one = SqlitePoolOptions::new().max_connections(1).acquire_timeout(BUSY_TIMEOUT);
                 let write = one.connect_with(options.as_ref().clone()).await?;
                 let read = SqlitePoolOptions::new()
-                    .max_connections(READERS)
+                    .max_connections(purpose.connections())
                     .acquire_timeout(ACQUIRE_TIMEOUT)
                     .connect_with(options.as_ref().clone().read_only(true))
                     .await?;
-                Ok(Db::Sqlite { read, write })
+                Ok(Db::Sqlite { read, write, turns: turns.clone(), purpose })
             }
         }
     }
@@ -235,8 +287,10 @@ impl Location {
                 let options = options.as_ref().clone().options(settings.iter().copied());
                 PgConnection::connect_with(&options).await.map(Conn::Postgres)
             }
-            Self::Sqlite(options) => {
-                SqliteConnection::connect_with(options).await.map(Conn::Sqlite)
+            Self::Sqlite(options, turns) => {
+                let turn = Turn { turns: turns.clone(), held: None };
+                let connection = SqliteConnection::connect_with(options).await?;
+                Ok(Conn::Sqlite(connection, turn))
             }
         }
     }
@@ -269,33 +323,47 @@ impl Db {
     /// Which SQL it speaks.
     pub fn dialect(&self) -> Dialect {
         match self {
-            Self::Postgres(_) => Dialect::Postgres,
+            Self::Postgres(..) => Dialect::Postgres,
             Self::Sqlite { .. } => Dialect::Sqlite,
         }
     }
 
-    fn reader(&self) -> Target<&PgPool, &SqlitePool> {
+    fn purpose(&self) -> Purpose {
         match self {
-            Self::Postgres(pool) => Target::Postgres(pool),
-            Self::Sqlite { read, .. } => Target::Sqlite(read),
+            Self::Postgres(_, purpose) | Self::Sqlite { purpose, .. } => *purpose,
         }
     }
 
-    fn writer(&self) -> Target<&PgPool, &SqlitePool> {
+    /// Waits for a statement, but not for ever.
+    async fn within<T>(
+        &self,
+        statement: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        let patience = ACQUIRE_TIMEOUT + self.purpose().patience() + Duration::from_secs(1);
+        tokio::time::timeout(patience, statement)
+            .await
+            .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+    }
+
+    fn reader(&self) -> Target<&PgPool, &SqlitePool> {
         match self {
-            Self::Postgres(pool) => Target::Postgres(pool),
-            Self::Sqlite { write, .. } => Target::Sqlite(write),
+            Self::Postgres(pool, _) => Target::Postgres(pool),
+            Self::Sqlite { read, .. } => Target::Sqlite(read),
         }
     }
 
     /// Every row.
     pub async fn all<T: Readable>(&self, sql: &str, args: &[Arg]) -> Result<Vec<T>, sqlx::Error> {
-        run!(self.reader(), sql, args, fetch_all, |rows| rows.iter().map(T::from_row).collect())
+        self.within(async {
+            run!(self.reader(), sql, args, fetch_all, |rows| rows.iter().map(T::from_row).collect())
+        })
+        .await
     }
 
     /// The one row.
     pub async fn one<T: Readable>(&self, sql: &str, args: &[Arg]) -> Result<T, sqlx::Error> {
-        run!(self.reader(), sql, args, fetch_one, |row| T::from_row(&row))
+        self.within(async { run!(self.reader(), sql, args, fetch_one, |row| T::from_row(&row)) })
+            .await
     }
 
     /// The row, if there is one.
@@ -304,30 +372,37 @@ impl Db {
         sql: &str,
         args: &[Arg],
     ) -> Result<Option<T>, sqlx::Error> {
-        run!(self.reader(), sql, args, fetch_optional, |row| row
-            .as_ref()
-            .map(T::from_row)
-            .transpose())
+        self.within(async {
+            run!(self.reader(), sql, args, fetch_optional, |row| row
+                .as_ref()
+                .map(T::from_row)
+                .transpose())
+        })
+        .await
     }
 
     /// Runs a statement by itself and says how many rows it touched. Not for the log or its views:
     /// those belong to the log writer.
     pub async fn execute(&self, sql: &str, args: &[Arg]) -> Result<u64, sqlx::Error> {
-        match self.writer() {
-            Target::Postgres(pool) => {
-                bind_pg(sql, args).execute(pool).await.map(|done| done.rows_affected())
+        self.within(async {
+            match self {
+                Self::Postgres(pool, _) => {
+                    bind_pg(sql, args).execute(pool).await.map(|done| done.rows_affected())
+                }
+                Self::Sqlite { write, turns, .. } => {
+                    let _turn = turns.lock().await;
+                    bind_sqlite(sql, args).execute(write).await.map(|done| done.rows_affected())
+                }
             }
-            Target::Sqlite(pool) => {
-                bind_sqlite(sql, args).execute(pool).await.map(|done| done.rows_affected())
-            }
-        }
+        })
+        .await
     }
 
     /// Closes every connection.
     pub async fn close(&self) {
         match self {
-            Self::Postgres(pool) => pool.close().await,
-            Self::Sqlite { read, write } => {
+            Self::Postgres(pool, _) => pool.close().await,
+            Self::Sqlite { read, write, .. } => {
                 read.close().await;
                 write.close().await;
             }
@@ -340,14 +415,14 @@ impl Conn {
     pub fn dialect(&self) -> Dialect {
         match self {
             Self::Postgres(_) => Dialect::Postgres,
-            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Sqlite(..) => Dialect::Sqlite,
         }
     }
 
     fn target(&mut self) -> Target<&mut PgConnection, &mut SqliteConnection> {
         match self {
             Self::Postgres(connection) => Target::Postgres(connection),
-            Self::Sqlite(connection) => Target::Sqlite(connection),
+            Self::Sqlite(connection, _) => Target::Sqlite(connection),
         }
     }
 
@@ -405,22 +480,40 @@ impl Conn {
         })
     }
 
-    /// Opens a transaction: `SQLite`'s takes the write lock at once.
+    /// Opens a transaction: `SQLite`'s waits for its turn and takes the write lock at once.
     pub async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        let sql = match self.dialect() {
-            Dialect::Postgres => "BEGIN",
-            Dialect::Sqlite => "BEGIN IMMEDIATE",
+        let sql = match self {
+            Self::Postgres(_) => "BEGIN",
+            Self::Sqlite(_, turn) => {
+                turn.take().await;
+                "BEGIN IMMEDIATE"
+            }
         };
         self.execute(sql, &[]).await.map(drop)
     }
 
     /// Ends the transaction and keeps what it wrote.
     pub async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        self.execute("COMMIT", &[]).await.map(drop)
+        self.commit_after("").await
+    }
+
+    /// Runs statements without placeholders and ends the transaction with them, in one round trip.
+    pub async fn commit_after(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        let done = self.script(&format!("{sql}COMMIT")).await;
+        self.end_turn();
+        done
     }
 
     /// Ends the transaction and forgets what it wrote.
     pub async fn rollback(&mut self) -> Result<(), sqlx::Error> {
-        self.execute("ROLLBACK", &[]).await.map(drop)
+        let done = self.execute("ROLLBACK", &[]).await.map(drop);
+        self.end_turn();
+        done
+    }
+
+    fn end_turn(&mut self) {
+        if let Self::Sqlite(_, turn) = self {
+            turn.held = None;
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::api_keys::ApiKeyRow;
 use crate::authorities::AuthorityRow;
 use crate::certificates::CertificateRow;
 use crate::connections::ConnectionRow;
-use crate::db::{Arg, Conn, Db, Dialect};
+use crate::db::{Arg, Conn, Db, Dialect, Turn};
 use crate::gateways::{GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow};
 use crate::list::columns;
 use crate::logins::{LIVE, LoginRow};
@@ -74,8 +74,8 @@ pub struct Snapshot {
 pub async fn snapshot(db: &Db, since: Since) -> Result<Snapshot, sqlx::Error> {
     // A connection of its own: one that fails half-way takes its transaction with it.
     let mut conn = match db {
-        Db::Postgres(pool) => Conn::Postgres(pool.acquire().await?.detach()),
-        Db::Sqlite { read, .. } => Conn::Sqlite(read.acquire().await?.detach()),
+        Db::Postgres(pool, _) => Conn::Postgres(pool.acquire().await?.detach()),
+        Db::Sqlite { read, .. } => Conn::Sqlite(read.acquire().await?.detach(), Turn::default()),
     };
     let begin = match conn.dialect() {
         Dialect::Postgres => "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -86,7 +86,7 @@ pub async fn snapshot(db: &Db, since: Since) -> Result<Snapshot, sqlx::Error> {
     conn.commit().await?;
     match conn {
         Conn::Postgres(connection) => connection.close().await?,
-        Conn::Sqlite(connection) => connection.close().await?,
+        Conn::Sqlite(connection, _) => connection.close().await?,
     }
     Ok(snapshot)
 }

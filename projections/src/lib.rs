@@ -22,7 +22,7 @@ mod table;
 pub mod users;
 mod views;
 
-pub use db::{Arg, Conn, Db, Dialect, Location, Readable};
+pub use db::{Arg, Conn, Db, Dialect, Location, Purpose, Readable, Turn};
 pub use grants::{GROUP_SORT, GrantedGroup, GrantedUser, USER_SORT};
 pub use list::{Cursor, ListError, Listed, Sort, Wanted};
 pub use rows::{Key, Rows, Table, View, project};

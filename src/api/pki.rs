@@ -272,9 +272,12 @@ pub async fn revoke_certificate(
         .bus
         .execute::<Certificate>(Command::new::<Certificate>(id, command, metadata))
         .await?;
-    if let Some(appended) = outcome.appended
-        && !services.crl.has(appended.last_position, CRL_PATIENCE).await
-    {
+    // Asked again, another's revocation of a moment ago may not be on the list yet.
+    let revoked_up_to = match outcome.appended {
+        Some(appended) => appended.last_position,
+        None => services.index.read().last_revocation,
+    };
+    if !services.crl.has(revoked_up_to, CRL_PATIENCE).await {
         // It is revoked all the same: verify refuses it from now on.
         tracing::warn!(config = %id, "the revocation list is late");
     }

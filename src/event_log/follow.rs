@@ -100,7 +100,7 @@ impl Subscription {
 /// Wakes this node's followers when another node commits. Runs until dropped; a lost connection
 /// costs a second's delay, not an event.
 pub async fn listen(db: Db, wake: watch::Sender<i64>) {
-    let Db::Postgres(pool) = db else { return };
+    let Db::Postgres(pool, _) = db else { return };
     loop {
         if let Ok(mut listener) = PgListener::connect_with(&pool).await
             && listener.listen(CHANNEL).await.is_ok()

@@ -60,7 +60,7 @@ pub fn lock_file(database: &Path) -> Result<FileLock, MigrationError> {
 pub async fn migrate(location: &Location) -> Result<(), MigrationError> {
     let done = match location.connect(&[]).await? {
         Conn::Postgres(mut connection) => POSTGRES.run_direct(&mut connection).await,
-        Conn::Sqlite(mut connection) => SQLITE.run_direct(&mut connection).await,
+        Conn::Sqlite(mut connection, _) => SQLITE.run_direct(&mut connection).await,
     };
     done.map_err(|error| match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {

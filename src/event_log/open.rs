@@ -11,7 +11,7 @@ use super::writer::{Follower, Setup, Writer};
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::secrets::MasterKey;
-use gatekey_projections::{Db, Location, View};
+use gatekey_projections::{Db, Location, Purpose, View};
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -55,6 +55,8 @@ pub enum OpenError {
 pub struct Opened {
     /// For queries.
     pub db: Db,
+    /// For what the server itself lives on.
+    pub vital: Db,
     /// For followers.
     pub reader: Reader,
     /// The people's keys.
@@ -79,13 +81,14 @@ pub struct Running {
 /// Migrates and checks the database. `progress` hears of views that are rebuilt: (done, of).
 pub async fn open(options: Options, progress: impl Fn(i64, i64)) -> Result<Opened, OpenError> {
     migrate(&options.location).await?;
-    let db = options.location.open().await?;
-    check_master_key(&db, &options.master).await?;
-    let keyring = Keyring::new(db.clone(), options.master.clone(), options.clock.clone());
-    let reader = Reader::new(db.clone(), keyring.clone());
+    let db = options.location.open(Purpose::Queries).await?;
+    let vital = options.location.open(Purpose::Vital).await?;
+    check_master_key(&vital, &options.master).await?;
+    let keyring = Keyring::new(vital.clone(), options.master.clone(), options.clock.clone());
+    let reader = Reader::new(vital.clone(), keyring.clone());
     refresh(&options.location, &db, &reader, &options.views, progress).await?;
     let (wake, _) = watch::channel(0);
-    Ok(Opened { db, reader, keyring, wake, options })
+    Ok(Opened { db, vital, reader, keyring, wake, options })
 }
 
 async fn check_master_key(db: &Db, master: &MasterKey) -> Result<(), OpenError> {
@@ -111,10 +114,10 @@ impl Opened {
             epoch: EPOCH,
             wake: self.wake.clone(),
         });
-        let store = Store::new(&self.db, self.keyring.clone());
+        let store = Store::new(&self.vital, self.keyring.clone());
         let bus =
             Bus::new(store, writer.clone(), self.keyring.clone(), self.options.entropy.clone());
-        let listening = tokio::spawn(listen(self.db.clone(), self.wake.clone()));
+        let listening = tokio::spawn(listen(self.vital.clone(), self.wake.clone()));
         Running { bus, writer, writing, listening }
     }
 }

@@ -97,8 +97,12 @@ async fn replay(
     let mut position = 0;
     let mut head = reader.head().await?;
     while position < head {
+        // Read first: while a batch is written, SQLite lets nobody else write.
+        let batch = reader.after(position, BATCH).await?;
+        let Some(last) = batch.last() else { break };
+        position = last.position;
         conn.begin().await?;
-        position = fold(conn, reader, views, position).await?;
+        project(conn, views, &batch, SUFFIX).await?;
         conn.commit().await?;
         progress(position, head);
         head = reader.head().await?;
@@ -107,7 +111,10 @@ async fn replay(
     lock(conn).await?;
     head = reader.head().await?;
     while position < head {
-        position = fold(conn, reader, views, position).await?;
+        let batch = reader.after(position, BATCH).await?;
+        let Some(last) = batch.last() else { break };
+        position = last.position;
+        project(conn, views, &batch, SUFFIX).await?;
     }
     for table in &tables {
         let swap = format!(
@@ -118,17 +125,6 @@ async fn replay(
     note_versions(conn, views).await?;
     conn.commit().await?;
     Ok(position)
-}
-
-async fn fold(
-    conn: &mut Conn,
-    reader: &Reader,
-    views: &[&'static dyn View],
-    position: i64,
-) -> Result<i64, RebuildError> {
-    let batch = reader.after(position, BATCH).await?;
-    project(conn, views, &batch, SUFFIX).await?;
-    Ok(batch.last().map_or(position, |event| event.position))
 }
 
 /// An empty table of the same shape and key.

@@ -73,7 +73,7 @@ impl Store {
     /// Over the events table of `db`.
     pub fn new(db: &Db, keyring: Keyring) -> Self {
         let stock = match db {
-            Db::Postgres(pool) => Stock::Postgres(PostgresEventRepository::new(pool.clone())),
+            Db::Postgres(pool, _) => Stock::Postgres(PostgresEventRepository::new(pool.clone())),
             Db::Sqlite { read, .. } => Stock::Sqlite(SqliteEventRepository::new(read.clone())),
         };
         Self { stock: Arc::new(stock), keyring }

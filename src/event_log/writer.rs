@@ -359,7 +359,7 @@ impl Task {
         self.store(conn, appends, &decided, &facts).await.map_err(classify)?;
         let end = end_sql(conn.dialect(), decided.before + count(&decided.recorded), recorded_at);
         let sent = sent.insert(decided);
-        match conn.script(&end).await {
+        match conn.commit_after(&end).await {
             Ok(()) => Ok(std::mem::take(sent)),
             Err(error) if is_answer(&error) => Err(classify(error)),
             Err(error) => Err(Failure::InDoubt(error.to_string())),
@@ -466,8 +466,8 @@ fn end_sql(dialect: Dialect, position: i64, recorded_at: DateTime<Utc>) -> Strin
     let update =
         format!("UPDATE head SET position = {position}, recorded_at = {time} WHERE id = 1");
     match dialect {
-        Dialect::Postgres => format!("{update}; NOTIFY gatekey_log, '{position}'; COMMIT"),
-        Dialect::Sqlite => format!("{update}; COMMIT"),
+        Dialect::Postgres => format!("{update}; NOTIFY gatekey_log, '{position}'; "),
+        Dialect::Sqlite => format!("{update}; "),
     }
 }
 

@@ -7,6 +7,7 @@
 use super::{Crl, Error, Issuer, crl};
 use crate::access::AccessIndex;
 use crate::clock::Clock;
+use crate::event_log::ReadError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -52,6 +53,9 @@ pub enum PublishError {
     /// It could not be stored.
     #[error("the revocation list could not be stored: {0}")]
     Database(#[from] sqlx::Error),
+    /// What was revoked is not known.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// What signs and stores lists.
@@ -125,8 +129,11 @@ impl Publishing {
     fn is_due(&self) -> bool {
         let revoked_up_to = self.index.read().last_revocation;
         let newest = self.newest.borrow();
+        let now = self.clock.now();
         newest.as_ref().is_none_or(|it| {
-            it.position < revoked_up_to || self.clock.now() - it.crl.this_update > REFRESH
+            // A list from the future, signed while a clock was ahead, locks every client out.
+            let is_old = now - it.crl.this_update > REFRESH || it.crl.this_update > now;
+            it.position < revoked_up_to || is_old
         })
     }
 
@@ -146,6 +153,10 @@ impl Publishing {
                 }
             }
             let before = stored.as_ref().map_or(0, |it| number(&it.crl));
+            // The next list must have all that the stored one has.
+            if stored.is_some_and(|it| it.position > self.index.read().position) {
+                self.index.catch_up().await?;
+            }
             let signed = self.sign(before + 1)?;
             if self.store(before, &signed).await? {
                 self.newest.send_replace(Some(Arc::new(signed)));

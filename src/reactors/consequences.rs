@@ -47,7 +47,7 @@ impl Consequences {
                 Subscription::resume(
                     services.reader.clone(),
                     services.wake.subscribe(),
-                    services.db.clone(),
+                    services.vital.clone(),
                     NAME,
                 )
                 .await?
@@ -182,7 +182,7 @@ async fn end_logins(
     // Those that began after the cause are not meant.
     let sql = "SELECT id FROM logins WHERE user_id = $1 AND ended_at IS NULL AND position < $2";
     let args = [id.as_str().into(), cause.position.into()];
-    let rows: Vec<(String,)> = services.db.all(sql, &args).await.map_err(unavailable)?;
+    let rows: Vec<(String,)> = services.vital.all(sql, &args).await.map_err(unavailable)?;
     for login_id in rows.into_iter().filter_map(|(id,)| id.parse::<LoginId>().ok()) {
         run::<Login>(services, cause, &login_id, login::Command::End(reason)).await?;
     }

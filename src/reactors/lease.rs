@@ -24,7 +24,7 @@ impl Lease {
     /// Held by nobody yet.
     pub fn new(services: &Services, name: &'static str) -> Self {
         Self {
-            db: services.db.clone(),
+            db: services.vital.clone(),
             clock: services.clock.clone(),
             name,
             holder: services.node_instance.clone(),

@@ -128,7 +128,7 @@ impl Silence {
 /// When each gateway was last heard of by any node.
 async fn heard(services: &Services) -> Result<HashMap<GatewayId, DateTime<Utc>>, sqlx::Error> {
     let sql = "SELECT gateway_id, last_heard FROM gateway_telemetry";
-    let rows: Vec<(String, i64)> = services.db.all(sql, &[]).await?;
+    let rows: Vec<(String, i64)> = services.vital.all(sql, &[]).await?;
     let parse = |(id, at): (String, i64)| Some((id.parse().ok()?, from_micros(at)));
     Ok(rows.into_iter().filter_map(parse).collect())
 }

@@ -51,7 +51,7 @@ async fn columns_are_in_the_order_of_the_row_types() {
     on_each(async |world: World| {
         for (table, key, columns) in TABLES {
             let sql = match &world.db {
-                gatekey_projections::Db::Postgres(_) => {
+                gatekey_projections::Db::Postgres(..) => {
                     "SELECT CAST(column_name AS TEXT) FROM information_schema.columns \
                      WHERE table_name = $1 ORDER BY ordinal_position"
                 }

@@ -68,7 +68,7 @@ impl World {
         for script in scripts {
             conn.script(script).await.unwrap();
         }
-        let db = location.open().await.unwrap();
+        let db = location.open(gatekey_projections::Purpose::Queries).await.unwrap();
         Self { db, conn, position: 0, sequences: HashMap::new(), _home: home }
     }
 
@@ -118,7 +118,7 @@ impl World {
     async fn append(&mut self, event: &Recorded) {
         let json = match &self.conn {
             Conn::Postgres(_) => "json",
-            Conn::Sqlite(_) => "text",
+            Conn::Sqlite(..) => "text",
         };
         let sql = format!(
             "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, \
