@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use axum::{Extension, Router};
-use gatekey_aggregates::values;
+use gatekey_aggregates::{access_rule, values};
 use std::borrow::Cow;
 use utoipa::ToSchema;
 use utoipa::openapi::extensions::ExtensionsBuilder;
@@ -119,6 +119,10 @@ pub fn base() -> OpenApi {
     add(named::<values::Role>());
     add(named::<values::SessionId>());
     add(named::<values::UserId>());
+    add(named::<access_rule::RuleProtocol>());
+    add(named::<access_rule::TargetType>());
+    add(named::<super::configs::ConfigStatus>());
+    add(named::<super::connections::Status>());
     for (name, description, _) in ERRORS {
         let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
         let response =
