@@ -5,6 +5,7 @@ use crate::values::{CertificateId, CommonName, GatewayId, Serial, UserId, canoni
 use crate::{Claim, ClaimKind, Personal};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Why a connection ended.
@@ -196,10 +197,12 @@ impl Root for Session {
 
     fn claims(&self, _id: &str) -> Vec<Claim> {
         let Some(it) = self.began.as_ref().filter(|_| self.is_open()) else { return Vec::new() };
-        it.vpn_ip
-            .map(|ip| format!("{}/{}", it.gateway_id, canonical_ip(ip)))
-            .map(|key| Claim::new(ClaimKind::VpnAddress, key))
+        let addresses: BTreeSet<IpAddr> =
+            [it.vpn_ip, it.vpn_ipv6].into_iter().flatten().map(canonical_ip).collect();
+        addresses
             .into_iter()
+            .map(|ip| format!("{}/{ip}", it.gateway_id))
+            .map(|key| Claim::new(ClaimKind::VpnAddress, key))
             .collect()
     }
 }
@@ -517,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn it_claims_its_address_while_it_is_open() {
+    fn it_claims_its_addresses_while_it_is_open() {
         let address = [Claim::new(ClaimKind::VpnAddress, "gw-001/172.31.255.6")];
         let lost = ended(EndReason::GatewayLost);
         let histories = [
@@ -533,6 +536,10 @@ mod tests {
         }
         let bare = Beginning { vpn_ip: None, ..beginning() };
         assert_eq!(after::<Session>([Event::Began(bare)]).claims("con-1"), []);
+        let both = Beginning { vpn_ipv6: Some(value("fd00::6")), ..beginning() };
+        let both = after::<Session>([Event::Began(both)]).claims("con-1");
+        let six = Claim::new(ClaimKind::VpnAddress, "gw-001/fd00::6");
+        assert_eq!(both, [address[0].clone(), six]);
     }
 
     #[tokio::test]
@@ -608,9 +615,15 @@ mod tests {
                     }
                     prop_assert!(kept(before.counters, session.counters), "a count shrank");
 
-                    let addressed = session.began.as_ref().is_some_and(|it| it.vpn_ip.is_some());
-                    let holds = !session.claims("con-1").is_empty();
-                    prop_assert_eq!(holds, addressed && session.is_open(), "its address");
+                    let addresses: BTreeSet<IpAddr> = session
+                        .began
+                        .iter()
+                        .flat_map(|it| [it.vpn_ip, it.vpn_ipv6])
+                        .flatten()
+                        .map(canonical_ip)
+                        .collect();
+                    let held = if session.is_open() { addresses.len() } else { 0 };
+                    prop_assert_eq!(session.claims("con-1").len(), held, "its addresses");
                 }
             }
         }

@@ -11,4 +11,6 @@ mod harness_works;
 mod log;
 mod readme;
 mod rebuild;
+mod reports;
+mod stock;
 mod tunnel;

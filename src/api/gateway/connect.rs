@@ -17,7 +17,7 @@ use gatekey_aggregates::session::{self, Beginning, EndReason, Session};
 use gatekey_aggregates::values::{
     CertificateId, Cidr, CommonName, GatewayId, Serial, SessionId, UserId,
 };
-use gatekey_aggregates::{Metadata, PersonId, Personal};
+use gatekey_aggregates::{Metadata, PersonId, Personal, Root};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use utoipa::ToSchema;
@@ -286,7 +286,7 @@ async fn begin(
     now: DateTime<Utc>,
 ) -> Result<SessionId, CommandError> {
     let connected_at = body.occurred_at.map_or(now, |at| at.clamp(now - LATEST, now));
-    let named = body.event_id.as_deref().map(|event_id| session_named(gateway_id, event_id));
+    let named = body.event_id.as_deref().map(|it| session_named(&granted.certificate_id, it));
     for _ in 0..TRIES {
         let (repeat, in_the_way) = {
             let state = app.services.index.read();
@@ -303,6 +303,10 @@ async fn begin(
         }
         let no_entropy = |_| CommandError::Broken("no randomness".to_owned());
         let session_id = match &named {
+            // It is over, and whoever has its address now keeps it.
+            Some(id) if app.services.bus.load::<Session>(id).await?.state.exists() => {
+                return Ok(id.clone());
+            }
             Some(id) => id.clone(),
             None => app.services.entropy.id().map_err(no_entropy)?,
         };
@@ -342,8 +346,8 @@ async fn begin(
 }
 
 /// The session of a report that bears an id: the same report always names the same session.
-fn session_named(gateway_id: &GatewayId, event_id: &str) -> SessionId {
-    let hash = crate::entropy::token_hash(&format!("{gateway_id}/{event_id}"));
+fn session_named(certificate_id: &CertificateId, event_id: &str) -> SessionId {
+    let hash = crate::entropy::token_hash(&format!("{certificate_id}/{event_id}"));
     let id = format!("{}{}", SessionId::PREFIX, &hash.as_str()[..32]);
     match id.parse() {
         Ok(id) => id,

@@ -82,7 +82,7 @@ pub async fn disconnect(
 ) -> Result<Json<Answer>, ApiError> {
     let AgentCall { gateway_id, gateway_name, metadata, body } = call;
     let now = app.services.clock.now();
-    if let Some(session_id) = meant(&app, &gateway_id, &body, now) {
+    if let Some(session_id) = meant(&app, &gateway_id, &body, now).await? {
         let counters = Counters {
             duration_seconds: body.duration_seconds,
             bytes_received: body.bytes_received,
@@ -103,25 +103,32 @@ pub async fn disconnect(
 }
 
 /// The connection that is meant: the one that is named, else the newest of that name and address.
-fn meant(
+async fn meant(
     app: &AppState,
     gateway_id: &GatewayId,
     body: &Request,
     now: DateTime<Utc>,
-) -> Option<SessionId> {
+) -> Result<Option<SessionId>, CommandError> {
     if let Some(id) = &body.session_id {
-        let state = app.services.index.read();
-        // One that is not in memory has ended; its counters may still come.
-        let elsewhere = state.sessions.get(id).is_some_and(|it| it.gateway_id != *gateway_id);
-        return (!elsewhere).then(|| id.clone());
+        let of = app.services.index.read().sessions.get(id).map(|it| it.gateway_id.clone());
+        let of = match of {
+            Some(of) => Some(of),
+            // One that is not in memory has ended; its counters may still come.
+            None => app.services.bus.load::<Session>(id).await?.state.began.map(|it| it.gateway_id),
+        };
+        return Ok(of.filter(|of| of == gateway_id).map(|_| id.clone()));
     }
     if app.connects.swallows(gateway_id, body.common_name.as_str(), body.client_ip, now) {
-        return None;
+        return Ok(None);
     }
     let state = app.services.index.read();
-    state
-        .sessions_of(gateway_id)
-        .filter(|it| it.common_name.as_ref().is_some_and(|name| *name == body.common_name))
-        .find(|it| body.client_ip.is_none() || it.client_ip == body.client_ip)
-        .map(|it| it.id.clone())
+    let candidates = || {
+        state
+            .sessions_of(gateway_id)
+            .filter(|it| it.common_name.as_ref().is_some_and(|name| *name == body.common_name))
+            .filter(|it| body.client_ip.is_none() || it.client_ip == body.client_ip)
+    };
+    // One that was lost only if none is open.
+    let meant = candidates().find(|it| it.lost_at.is_none()).or_else(|| candidates().next());
+    Ok(meant.map(|it| it.id.clone()))
 }

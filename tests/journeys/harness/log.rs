@@ -132,7 +132,8 @@ pub fn master() -> MasterKey {
     MasterKey::from_base64(MASTER_KEY, "the tests' master key").expect("32 bytes, base64")
 }
 
-async fn open_at(
+/// Opens the log at `url`.
+pub async fn open_at(
     url: &str,
     views: Vec<&'static dyn View>,
     master: MasterKey,

@@ -1,5 +1,5 @@
 //! What every journey stands on: databases, servers, clients, networks, and how they end.
-#![allow(dead_code)] // A toolbox: not every journey needs every tool.
+#![allow(dead_code, unused_macros)] // A toolbox: not every journey needs every tool.
 
 pub mod client;
 pub mod epilogue;
@@ -10,7 +10,9 @@ pub mod log;
 pub mod netns;
 pub mod openapi;
 pub mod openvpn;
+pub mod plane;
 pub mod postgres;
+pub mod seed;
 pub mod server;
 pub mod wait;
 #[macro_use]
