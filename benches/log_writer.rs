@@ -138,7 +138,7 @@ enum Stock {
 impl Stock {
     async fn over(db: &Db) -> Self {
         match db {
-            Db::Postgres(pool) => {
+            Db::Postgres(pool, _) => {
                 sqlx::raw_sql("CREATE TABLE IF NOT EXISTS stock_events (aggregate_type text NOT NULL, aggregate_id text NOT NULL, sequence bigint NOT NULL, event_type text NOT NULL, event_version text NOT NULL, payload json NOT NULL, metadata json NOT NULL, PRIMARY KEY (aggregate_type, aggregate_id, sequence))")
                     .execute(pool).await.unwrap();
                 // With as many connections as its own default.

@@ -41,7 +41,7 @@ on_both! {
         assert!(kinds.len() > 35, "too little happened: {kinds:?}");
         let mut checked = 0;
         match log.db().clone() {
-            Db::Postgres(pool) => {
+            Db::Postgres(pool, _) => {
                 let repository = || PostgresEventRepository::new(pool.clone());
                 checked += every_type(&log, &streams, repository).await;
             }
