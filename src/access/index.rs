@@ -82,11 +82,14 @@ impl AccessIndex {
     /// Keeps up with the log until dropped.
     pub async fn follow(self: Arc<Self>, mut wake: watch::Receiver<i64>) {
         loop {
-            wake.borrow_and_update();
-            match tokio::time::timeout(LOOK_TIMEOUT, self.catch_up()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "the access index can't read the log"),
-                Err(_) => tracing::warn!("the access index got no answer from the log"),
+            let woken_at = *wake.borrow_and_update();
+            // This node's own commits are in already.
+            if self.state.read().position < woken_at || self.staleness() >= POLL {
+                match tokio::time::timeout(LOOK_TIMEOUT, self.catch_up()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, "the access index can't read the log"),
+                    Err(_) => tracing::warn!("the access index got no answer from the log"),
+                }
             }
             if let Ok(Err(_)) = tokio::time::timeout(POLL, wake.changed()).await {
                 tokio::time::sleep(POLL).await;

@@ -55,7 +55,7 @@ pub async fn crl(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let newest = newest(&services)?;
-    let body = newest.crl.der.clone();
+    let body = || newest.crl.der.clone();
     Ok(conditional(&newest, &headers, "application/pkix-crl", "der", body))
 }
 
@@ -75,7 +75,7 @@ pub async fn crl_pem(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let newest = newest(&services)?;
-    let body = newest.crl.pem.clone().into_bytes();
+    let body = || newest.crl.pem.clone().into_bytes();
     Ok(conditional(&newest, &headers, "application/x-pem-file", "pem", body))
 }
 
@@ -89,7 +89,7 @@ fn conditional(
     headers: &HeaderMap,
     content_type: &'static str,
     form: &str,
-    body: Vec<u8>,
+    body: impl FnOnce() -> Vec<u8>,
 ) -> Response {
     let etag = format!("\"{}-{form}\"", newest.crl.number);
     let signed_at = newest.crl.this_update + crate::pki::BACKDATING;
@@ -113,7 +113,7 @@ fn conditional(
     if has_it {
         (StatusCode::NOT_MODIFIED, cached).into_response()
     } else {
-        (cached, [(header::CONTENT_TYPE, content_type)], body).into_response()
+        (cached, [(header::CONTENT_TYPE, content_type)], body()).into_response()
     }
 }
 
