@@ -10,6 +10,7 @@ mod open;
 mod reader;
 mod rebuild;
 mod sealing;
+mod statements;
 mod store;
 mod writer;
 

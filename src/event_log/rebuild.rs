@@ -1,7 +1,7 @@
 //! Rebuilding views: the log is folded into fresh tables, which then take the place of the old.
 
 use super::reader::{ReadError, Reader};
-use super::writer::{LOCK, lock};
+use super::statements::{LOCK, lock};
 use gatekey_projections::{Conn, Db, Dialect, Location, View, project};
 
 /// What the fresh tables' names end in.
