@@ -334,11 +334,12 @@ impl Db {
         }
     }
 
-    /// Waits for a statement, but not for ever.
+    /// Waits for a statement, but not for ever. Counts it: all but the log writer's pass here.
     async fn within<T>(
         &self,
         statement: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
+        metrics::counter!("gatekey_database_statements_total").increment(1);
         let patience = ACQUIRE_TIMEOUT + self.purpose().patience() + Duration::from_secs(1);
         tokio::time::timeout(patience, statement)
             .await

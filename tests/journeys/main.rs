@@ -9,6 +9,7 @@ mod bad_input;
 mod first_steps;
 mod harness_works;
 mod log;
+mod managing;
 mod readme;
 mod rebuild;
 mod reports;
