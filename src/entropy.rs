@@ -17,6 +17,12 @@ pub struct Entropy {
     clock: Clock,
 }
 
+/// The system's source itself, for keys and nonces, which carry no time.
+#[allow(clippy::disallowed_methods)]
+pub fn system_random() -> SystemRandom {
+    SystemRandom::new()
+}
+
 /// The operating system gave no random bytes: nothing can be done safely.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system's random source failed")]
@@ -24,9 +30,8 @@ pub struct NoEntropy;
 
 impl Entropy {
     /// The system's source; ids carry the time of `clock`.
-    #[allow(clippy::disallowed_methods)]
     pub fn system(clock: Clock) -> Self {
-        Self { source: SystemRandom::new(), clock }
+        Self { source: system_random(), clock }
     }
 
     /// For ring's own key generation and signing.

@@ -3,10 +3,11 @@
 
 use super::Secret;
 use super::seal::{KEY_LEN, SealError, Sealer};
+use crate::entropy::system_random;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::rand::SecureRandom;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -89,12 +90,11 @@ impl MasterKey {
 
     /// Writes a new key whole or not at all: a start that was killed midway leaves no half a key,
     /// and of two starts at the same moment the first one's key counts.
-    #[allow(clippy::disallowed_methods)]
     fn write_new(path: &Path) -> Result<(), MasterKeyError> {
         let failed = |error| MasterKeyError::File(path.to_owned(), error);
         let mut key = Zeroizing::new([0; KEY_LEN]);
         let mut suffix = [0; 8];
-        let random = SystemRandom::new();
+        let random = system_random();
         random.fill(key.as_mut()).and_then(|()| random.fill(&mut suffix)).map_err(|_| SealError)?;
         let text = Zeroizing::new(format!("{}\n", STANDARD.encode(key.as_ref())));
         let draft = path.with_extension(format!("key.{:016x}", u64::from_be_bytes(suffix)));

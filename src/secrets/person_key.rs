@@ -2,7 +2,8 @@
 
 use super::master_key::MasterKey;
 use super::seal::{KEY_LEN, SealError, Sealer};
-use ring::rand::{SecureRandom, SystemRandom};
+use crate::entropy::system_random;
+use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
 /// A person's key, ready for use.
@@ -15,10 +16,9 @@ fn bound_to(person: &str) -> Vec<u8> {
 
 impl PersonKey {
     /// A new key for `person`, and itself sealed by the master key.
-    #[allow(clippy::disallowed_methods)]
     pub fn generate(master: &MasterKey, person: &str) -> Result<(Self, Vec<u8>), SealError> {
         let mut key = Zeroizing::new([0; KEY_LEN]);
-        SystemRandom::new().fill(key.as_mut()).map_err(|_| SealError)?;
+        system_random().fill(key.as_mut()).map_err(|_| SealError)?;
         let sealed = master.seal(&bound_to(person), key.as_ref())?;
         Ok((Self(Sealer::new(&key)?), sealed))
     }

@@ -3,6 +3,7 @@
 //! A sealed value is `version (1 byte) ‖ nonce (12) ‖ ciphertext ‖ tag (16)`. Random 96-bit nonces
 //! are safe for 2³² values under one key (NIST SP 800-38D, 8.3); a key here seals far fewer.
 
+use crate::entropy::system_random;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
@@ -31,10 +32,9 @@ impl std::fmt::Debug for Sealer {
 
 impl Sealer {
     /// Seals with `key`.
-    #[allow(clippy::disallowed_methods)]
     pub fn new(key: &[u8; KEY_LEN]) -> Result<Self, SealError> {
         let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| SealError)?;
-        Ok(Self { key: LessSafeKey::new(key), random: SystemRandom::new() })
+        Ok(Self { key: LessSafeKey::new(key), random: system_random() })
     }
 
     /// Seals `plain`, bound to `bound_to`: it opens only with the same.
