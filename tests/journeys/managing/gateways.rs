@@ -102,6 +102,15 @@ both! {
         })
         .await;
 
+        // All of it outlasts a restart, after which the agent polls before it sends a heartbeat.
+        world.server.restart();
+        gateway.agent.post("/gateway/all-rules", &json!({})).await.flat(200);
+        assert_eq!(admin.get("/admin/gateways?status=online").await.list().len(), 1);
+        let still = admin.get(&path).await.ok();
+        for field in ["status", "last_heartbeat", "active_clients", "openvpn_running"] {
+            assert_eq!(still[field], heard[field], "{field}");
+        }
+
         // What it should have is no longer what it has.
         let asked = admin.post(&format!("{path}/reprovision"), &Value::Null).await.ok();
         assert_ne!(asked["config_version"], version);
