@@ -10,6 +10,7 @@ pub const ID: &str = "settings";
 /// The values. A field that an older event lacks has its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
+#[schema(as = Settings)]
 pub struct Values {
     /// How long a VPN configuration is valid: 1 to 720.
     #[schema(minimum = 1, maximum = 720)]
