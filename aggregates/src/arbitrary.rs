@@ -482,6 +482,13 @@ pub fn session_command() -> BoxedStrategy<session::Command> {
                 counters
             }
         ),
+        (id("gw-"), time(), option::of(counters())).prop_map(
+            |(gateway_id, disconnected_at, counters)| Command::Disconnect {
+                gateway_id,
+                disconnected_at,
+                counters
+            }
+        ),
         time().prop_map(|at| Command::Resume { at }),
     ]
     .boxed()

@@ -112,6 +112,15 @@ pub enum Command {
         /// What the gateway counted.
         counters: Option<Counters>,
     },
+    /// A gateway says that it is gone. Another's word does not count.
+    Disconnect {
+        /// Which gateway says so.
+        gateway_id: GatewayId,
+        /// When.
+        disconnected_at: DateTime<Utc>,
+        /// What the gateway counted.
+        counters: Option<Counters>,
+    },
     /// Its gateway was heard of again, and it is still open there.
     Resume {
         /// When.
@@ -233,20 +242,35 @@ impl Session {
                 None
             }
             Command::End { reason, disconnected_at, counters } => {
-                let standing = self.counters.or_greater(counters.unwrap_or_default());
-                let news = (standing != self.counters).then_some(standing);
-                if self.can_end(reason) {
-                    let disconnected_at = disconnected_at.max(began.connected_at);
-                    Some(Event::Ended { reason, disconnected_at, counters: news })
-                } else {
-                    news.map(|counters| Event::CountersReported { counters })
+                self.end(reason, disconnected_at.max(began.connected_at), counters)
+            }
+            Command::Disconnect { gateway_id, disconnected_at, counters } => {
+                if gateway_id != began.gateway_id {
+                    return Err(Error::NotFound);
                 }
+                let at = disconnected_at.max(began.connected_at);
+                self.end(EndReason::Disconnected, at, counters)
             }
             Command::Resume { at } => {
                 (self.ended == Some(EndReason::GatewayLost)).then_some(Event::Resumed { at })
             }
         };
         Ok(event.into_iter().collect())
+    }
+
+    fn end(
+        &self,
+        reason: EndReason,
+        disconnected_at: DateTime<Utc>,
+        counters: Option<Counters>,
+    ) -> Option<Event> {
+        let standing = self.counters.or_greater(counters.unwrap_or_default());
+        let counters = (standing != self.counters).then_some(standing);
+        if self.can_end(reason) {
+            Some(Event::Ended { reason, disconnected_at, counters })
+        } else {
+            counters.map(|counters| Event::CountersReported { counters })
+        }
     }
 
     /// Whether an end for `reason` is news: of an open connection, or the true end of one that was
@@ -406,6 +430,31 @@ mod tests {
                 }]);
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
+    }
+
+    #[tokio::test]
+    async fn only_its_own_gateway_disconnects_it() {
+        let disconnect = |gateway: &str| Command::Disconnect {
+            gateway_id: value(gateway),
+            disconnected_at: at(60),
+            counters: None,
+        };
+        let histories = [
+            vec![began()],
+            vec![began(), ended(EndReason::GatewayLost)],
+            vec![began(), ended(EndReason::Disconnected)],
+        ];
+        for history in histories {
+            given(history)
+                .when_async(disconnect("gw-002"))
+                .await
+                .then_expect_error(Error::NotFound);
+        }
+        given(vec![]).when_async(disconnect("gw-001")).await.then_expect_error(Error::NotFound);
+        given(vec![began()])
+            .when_async(disconnect("gw-001"))
+            .await
+            .then_expect_events(vec![ended(EndReason::Disconnected)]);
     }
 
     #[tokio::test]

@@ -47,6 +47,8 @@ on_both! {
         assert_eq!(log.rows().await, live);
 
         let log = Log::new(kind).await;
+        // Of its own, so that what commands there are does not matter.
+        let mut history = History::new(7);
         let mut writes = JoinSet::new();
         // In order, and never waiting for the one before: so batches are large.
         let (first, rest) = (history.events(300, 1), history.events(400, 9));

@@ -8,6 +8,7 @@ use crate::api::{ApiError, Json};
 use crate::app::AppState;
 use crate::event_log::{AppendError, CommandError, Request as Command};
 use crate::openvpn::{Push, push};
+use crate::services::Services;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,12 +21,23 @@ use gatekey_aggregates::values::{
 use gatekey_aggregates::{Metadata, PersonId, Personal, Root};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 /// A report of the same connection within this time is a repeat, not a new connection.
 const REPEAT: TimeDelta = TimeDelta::minutes(2);
 /// How late a report may be and still tell the time itself.
 const LATEST: TimeDelta = TimeDelta::days(7);
+/// After this the agent is told no: before it gives up, and before people notice a gateway that
+/// stands still.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// How often it is tried to end a session that nobody wants, with pauses that double: for a minute.
+const ENDINGS: usize = 6;
+/// The first of these pauses.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a connection is begun anew when its address was taken meanwhile.
 const TRIES: usize = 4;
 
@@ -164,10 +176,10 @@ pub async fn connect(
 ) -> Result<Response, ApiError> {
     let AgentCall { gateway_id, gateway_name, metadata, body } = call;
     let now = app.services.clock.now();
-    let granted = match decide(&app, &gateway_id, &body, now) {
+    let mut granted = match decide(&app, &gateway_id, &body, now) {
         Ok(granted) => granted,
         Err(denied) => {
-            app.connects.refused(&gateway_id, body.common_name.as_str(), body.client_ip, now);
+            app.connects.refused(&gateway_id, body.common_name.as_str(), body.client_ip, None, now);
             let attempt = attempt(&gateway_id, body.serial_number.as_ref(), &body, now);
             take_down(&app.services, AttemptEvent::ConnectDenied, &denied, &attempt, metadata);
             return Ok(Json(Answer {
@@ -182,19 +194,27 @@ pub async fn connect(
             .into_response());
         }
     };
-    let session_id = match begin(&app, &gateway_id, &body, &granted, metadata, now).await {
-        Ok(session_id) => session_id,
-        Err(error) => {
-            app.connects.refused(&gateway_id, body.common_name.as_str(), body.client_ip, now);
-            return Err(error.into());
-        }
+    let answer = std::mem::take(&mut granted.answer);
+    let session_id = match &body.event_id {
+        Some(event_id) => session_named(&granted.certificate_id, event_id),
+        None => app.services.entropy.id().map_err(ApiError::internal)?,
     };
+    let report = Arc::new(Report {
+        gateway_id,
+        body,
+        granted,
+        metadata,
+        now,
+        session_id,
+        may_have_begun: AtomicBool::new(false),
+    });
+    let session_id = begin_in_time(&app, &report).await?;
     Ok(Json(Answer {
         session_id: Some(session_id.to_string()),
-        gateway_id: Some(gateway_id.to_string()),
+        gateway_id: Some(report.gateway_id.to_string()),
         gateway_name: Some(gateway_name.to_string()),
-        user_id: Some(granted.user_id.to_string()),
-        ..granted.answer
+        user_id: Some(report.granted.user_id.to_string()),
+        ..answer
     })
     .into_response())
 }
@@ -276,22 +296,109 @@ fn decide(
     })
 }
 
-/// Begins the session, unless it is known already, and ends the one that held its address.
-async fn begin(
-    app: &AppState,
-    gateway_id: &GatewayId,
-    body: &Request,
-    granted: &Granted,
+/// A connect that was granted.
+struct Report {
+    gateway_id: GatewayId,
+    body: Request,
+    granted: Granted,
     metadata: Metadata,
     now: DateTime<Utc>,
-) -> Result<SessionId, CommandError> {
-    let connected_at = body.occurred_at.map_or(now, |at| at.clamp(now - LATEST, now));
-    let named = body.event_id.as_deref().map(|it| session_named(&granted.certificate_id, it));
+    /// What the session is called if it begins now.
+    session_id: SessionId,
+    /// Whether it has begun by this report, or nobody knows.
+    may_have_begun: AtomicBool,
+}
+
+/// What came of a report, for the one who answers it.
+struct Outcome {
+    begun: Result<SessionId, CommandError>,
+    /// Says that it will be answered.
+    taken: oneshot::Sender<()>,
+}
+
+/// Makes a connect that is not granted in the end, for whatever reason, a refused one: its client
+/// is told no, or told nothing.
+struct Unanswered<'a> {
+    app: &'a AppState,
+    report: &'a Report,
+    is_answered: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        let Report { gateway_id, body, session_id, now, .. } = self.report;
+        let id = self.report.may_have_begun.load(Ordering::SeqCst).then(|| session_id.clone());
+        self.app.connects.refused(gateway_id, body.common_name.as_str(), body.client_ip, id, *now);
+    }
+}
+
+/// Begins the session, or gives up before the agent does. A session whose beginning is answered by
+/// nobody ends again.
+async fn begin_in_time(app: &AppState, report: &Arc<Report>) -> Result<SessionId, ApiError> {
+    let mut answering = Unanswered { app, report, is_answered: false };
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(carry_through(app.clone(), report.clone(), tell));
+    let late = |_| ApiError::unavailable("It took too long").code("timeout");
+    let outcome = tokio::time::timeout(DEADLINE, told).await.map_err(late)?;
+    let Outcome { begun, taken } = outcome.map_err(ApiError::internal)?;
+    let begun = begun?;
+    // If nobody listens, the session ends: then it must not be answered as begun.
+    taken.send(()).map_err(|()| ApiError::internal("a connect was given up"))?;
+    answering.is_answered = true;
+    Ok(begun)
+}
+
+/// Begins the session even if the one who would answer has gone, and then ends it again.
+async fn carry_through(app: AppState, report: Arc<Report>, tell: oneshot::Sender<Outcome>) {
+    let begun = begin(&app, &report).await;
+    let (taken, was_taken) = oneshot::channel();
+    let is_answered = tell.send(Outcome { begun, taken }).is_ok() && was_taken.await.is_ok();
+    if !is_answered && report.may_have_begun.load(Ordering::SeqCst) {
+        let services = Arc::downgrade(&app.services);
+        drop(app);
+        end_unwanted(services, report).await;
+    }
+}
+
+/// Ends a session that may have begun. If the beginning is in doubt, it may show only later.
+async fn end_unwanted(services: Weak<Services>, report: Arc<Report>) {
+    let mut pause = FIRST_PAUSE;
+    for _ in 0..ENDINGS {
+        let Some(services) = services.upgrade() else { return };
+        let command = session::Command::Disconnect {
+            gateway_id: report.gateway_id.clone(),
+            disconnected_at: report.now,
+            counters: None,
+        };
+        let request = Command::new::<Session>(&report.session_id, command, report.metadata.clone());
+        match services.bus.execute::<Session>(request).await {
+            Ok(_) => return,
+            Err(error) => {
+                let session_id = &report.session_id;
+                tracing::debug!(%error, connection = %session_id, "nothing to end yet");
+            }
+        }
+        drop(services);
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// Begins the session, unless it is known already, and ends the one that held its address.
+async fn begin(app: &AppState, report: &Report) -> Result<SessionId, CommandError> {
+    let Report { gateway_id, body, granted, metadata, now, session_id, .. } = report;
+    let connected_at = body.occurred_at.map_or(*now, |at| at.clamp(*now - LATEST, *now));
+    let named = body.event_id.is_some().then_some(session_id);
     for _ in 0..TRIES {
         let (repeat, in_the_way) = {
             let state = app.services.index.read();
+            let is_wanted = |id: &SessionId| !app.connects.is_unwanted(id);
             (
-                known(&state, gateway_id, body, granted, connected_at, named.as_ref()),
+                known(&state, gateway_id, body, granted, connected_at, named)
+                    .filter(|(id, _)| named.is_some() || is_wanted(id)),
                 in_the_way(&state, gateway_id, body),
             )
         };
@@ -301,15 +408,10 @@ async fn begin(
             }
             return Ok(session_id);
         }
-        let no_entropy = |_| CommandError::Broken("no randomness".to_owned());
-        let session_id = match &named {
-            // It is over, and whoever has its address now keeps it.
-            Some(id) if app.services.bus.load::<Session>(id).await?.state.exists() => {
-                return Ok(id.clone());
-            }
-            Some(id) => id.clone(),
-            None => app.services.entropy.id().map_err(no_entropy)?,
-        };
+        // It is over, and whoever has its address now keeps it.
+        if named.is_some() && app.services.bus.load::<Session>(session_id).await?.state.exists() {
+            return Ok(session_id.clone());
+        }
         let person = PersonId::user(&granted.user_id);
         let beginning = Beginning {
             gateway_id: gateway_id.clone(),
@@ -323,7 +425,7 @@ async fn begin(
             connected_at,
         };
         let command = session::Command::Begin(beginning);
-        let mut request = Command::new::<Session>(&session_id, command, metadata.clone()).fresh();
+        let mut request = Command::new::<Session>(session_id, command, metadata.clone()).fresh();
         for old in in_the_way {
             let end = session::Command::End {
                 reason: EndReason::Superseded,
@@ -332,8 +434,12 @@ async fn begin(
             };
             request = request.also::<Session>(old, end);
         }
-        match app.services.bus.execute::<Session>(request).await {
-            Ok(_) => return Ok(session_id),
+        report.may_have_begun.store(true, Ordering::SeqCst);
+        let done = app.services.bus.execute::<Session>(request).await;
+        let in_doubt = matches!(done, Err(CommandError::Unavailable(_) | CommandError::Broken(_)));
+        report.may_have_begun.store(done.is_ok() || in_doubt, Ordering::SeqCst);
+        match done {
+            Ok(_) => return Ok(session_id.clone()),
             // Another report took the address in between: look again.
             Err(CommandError::Append(AppendError::Taken { .. })) => {
                 let caught_up = app.services.index.catch_up().await;

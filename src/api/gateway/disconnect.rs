@@ -8,9 +8,9 @@ use crate::api::{ApiError, Json};
 use crate::app::AppState;
 use crate::event_log::{CommandError, Request as Command};
 use axum::extract::State;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use gatekey_aggregates::RefusalKind;
-use gatekey_aggregates::session::{self, Counters, EndReason, Session};
+use gatekey_aggregates::session::{self, Counters, Session};
 use gatekey_aggregates::values::{CommonName, GatewayId, SessionId};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -82,15 +82,15 @@ pub async fn disconnect(
 ) -> Result<Json<Answer>, ApiError> {
     let AgentCall { gateway_id, gateway_name, metadata, body } = call;
     let now = app.services.clock.now();
-    if let Some(session_id) = meant(&app, &gateway_id, &body, now).await? {
+    if let Some(session_id) = meant(&app, &gateway_id, &body, now) {
         let counters = Counters {
             duration_seconds: body.duration_seconds,
             bytes_received: body.bytes_received,
             bytes_sent: body.bytes_sent,
         };
-        let command = session::Command::End {
-            reason: EndReason::Disconnected,
-            disconnected_at: body.occurred_at.map_or(now, |at| at.clamp(now - LATEST, now)),
+        let command = session::Command::Disconnect {
+            gateway_id: gateway_id.clone(),
+            disconnected_at: happened_at(&body, now),
             counters: (counters != Counters::default()).then_some(counters),
         };
         let request = Command::new::<Session>(&session_id, command, metadata);
@@ -102,33 +102,41 @@ pub async fn disconnect(
     Ok(Json(Answer { status: "disconnected", gateway_id, gateway_name: gateway_name.to_string() }))
 }
 
-/// The connection that is meant: the one that is named, else the newest of that name and address.
-async fn meant(
+fn happened_at(body: &Request, now: DateTime<Utc>) -> DateTime<Utc> {
+    body.occurred_at.map_or(now, |at| at.clamp(now - LATEST, now))
+}
+
+/// The connection that is meant: the one that is named, else the newest of that name and address
+/// that is open, else the newest that was lost. None that began later than this happened.
+fn meant(
     app: &AppState,
     gateway_id: &GatewayId,
     body: &Request,
     now: DateTime<Utc>,
-) -> Result<Option<SessionId>, CommandError> {
-    if let Some(id) = &body.session_id {
-        let of = app.services.index.read().sessions.get(id).map(|it| it.gateway_id.clone());
-        let of = match of {
-            Some(of) => Some(of),
-            // One that is not in memory has ended; its counters may still come.
-            None => app.services.bus.load::<Session>(id).await?.state.began.map(|it| it.gateway_id),
-        };
-        return Ok(of.filter(|of| of == gateway_id).map(|_| id.clone()));
+) -> Option<SessionId> {
+    if body.session_id.is_some() {
+        // If it is another gateway's, it refuses.
+        return body.session_id.clone();
     }
-    if app.connects.swallows(gateway_id, body.common_name.as_str(), body.client_ip, now) {
-        return Ok(None);
+    let (name, ip) = (body.common_name.as_str(), body.client_ip);
+    if let Some(refused) = app.connects.swallows(gateway_id, name, ip, now) {
+        // Its own, which may have begun nevertheless, and no other.
+        return refused.session_id;
     }
+    let happened_at = happened_at(body, now);
     let state = app.services.index.read();
-    let candidates = || {
-        state
-            .sessions_of(gateway_id)
-            .filter(|it| it.common_name.as_ref().is_some_and(|name| *name == body.common_name))
-            .filter(|it| body.client_ip.is_none() || it.client_ip == body.client_ip)
-    };
-    // One that was lost only if none is open.
-    let meant = candidates().find(|it| it.lost_at.is_none()).or_else(|| candidates().next());
-    Ok(meant.map(|it| it.id.clone()))
+    let mut candidates = state
+        .sessions_of(gateway_id)
+        .filter(|it| it.common_name.as_ref().is_some_and(|name| *name == body.common_name))
+        .filter(|it| ip.is_none() || it.client_ip == ip)
+        // Agents tell whole seconds.
+        .filter(|it| it.connected_at.trunc_subsecs(0) <= happened_at);
+    let mut lost = None;
+    let open = candidates.find(|it| {
+        if it.lost_at.is_some() {
+            lost.get_or_insert(it.id.clone());
+        }
+        it.lost_at.is_none()
+    });
+    open.map(|it| it.id.clone()).or(lost)
 }

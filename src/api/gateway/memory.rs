@@ -3,9 +3,13 @@
 //! OpenVPN runs client-disconnect even after a refused connect, and agents send no id of the
 //! connection. So a refused connect is remembered, and swallows its one disconnect: it must not end
 //! another connection of the same person.
+//!
+//! Other nodes know nothing of it: an agent that is balanced over several nodes may have the
+//! disconnect of a refused connect end an older connection of that person from that address. Agents
+//! that name the connection when it ends, as ours do, don't depend on it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use gatekey_aggregates::values::GatewayId;
+use gatekey_aggregates::values::{GatewayId, SessionId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,56 +17,93 @@ use std::sync::Arc;
 
 /// For how long a refused connect swallows a disconnect.
 const REMEMBERED: TimeDelta = TimeDelta::minutes(2);
-/// Refused connects remembered at once; past this, the old ones go first.
+/// Clients whose refused connects are remembered at once; past this, the old ones go first.
 const MAX: usize = 10_000;
+/// Refused connects remembered of one client.
+const MAX_EACH: usize = 100;
 
 type Key = (GatewayId, String, Option<IpAddr>);
+
+/// A connect that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    at: DateTime<Utc>,
+    /// The connection that may have begun nevertheless.
+    pub session_id: Option<SessionId>,
+}
 
 /// Remembers refused connects. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct ConnectMemory {
-    refused: Arc<Mutex<HashMap<Key, Vec<DateTime<Utc>>>>>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    refused: HashMap<Key, Vec<Refused>>,
+    /// Connections that may have begun though their client was refused.
+    unwanted: HashMap<SessionId, DateTime<Utc>>,
 }
 
 impl ConnectMemory {
-    /// A connect was refused.
+    /// A connect was refused. Where its connection may have begun nevertheless, it has an id.
     pub fn refused(
         &self,
         gateway_id: &GatewayId,
         common_name: &str,
         client_ip: Option<IpAddr>,
+        session_id: Option<SessionId>,
         now: DateTime<Utc>,
     ) {
-        let mut refused = self.refused.lock();
-        if refused.len() >= MAX {
-            refused.retain(|_, times| times.iter().any(|at| now - *at <= REMEMBERED));
-            if refused.len() >= MAX {
-                refused.clear();
-            }
+        let inner = &mut *self.inner.lock();
+        make_room(&mut inner.refused, |all| all.iter().any(|it| is_remembered(it.at, now)));
+        make_room(&mut inner.unwanted, |at| is_remembered(*at, now));
+        if let Some(id) = &session_id {
+            inner.unwanted.insert(id.clone(), now);
         }
         let key = (gateway_id.clone(), common_name.to_owned(), client_ip);
-        let times = refused.entry(key).or_default();
-        times.retain(|at| now - *at <= REMEMBERED);
-        times.push(now);
+        let all = inner.refused.entry(key).or_default();
+        all.retain(|it| is_remembered(it.at, now));
+        if all.len() < MAX_EACH {
+            all.push(Refused { at: now, session_id });
+        }
     }
 
-    /// A disconnect came: whether it belongs to a refused connect. Each swallows one.
+    /// A disconnect came: the refused connect that it belongs to. Each swallows one.
     pub fn swallows(
         &self,
         gateway_id: &GatewayId,
         common_name: &str,
         client_ip: Option<IpAddr>,
         now: DateTime<Utc>,
-    ) -> bool {
-        let mut refused = self.refused.lock();
+    ) -> Option<Refused> {
+        let inner = &mut *self.inner.lock();
         let key = (gateway_id.clone(), common_name.to_owned(), client_ip);
-        let Some(times) = refused.get_mut(&key) else { return false };
-        times.retain(|at| now - *at <= REMEMBERED);
-        let swallowed = times.pop().is_some();
-        if times.is_empty() {
-            refused.remove(&key);
+        let all = inner.refused.get_mut(&key)?;
+        all.retain(|it| is_remembered(it.at, now));
+        let swallowed = all.pop();
+        if all.is_empty() {
+            inner.refused.remove(&key);
         }
         swallowed
+    }
+
+    /// Whether a connection began, if it did, though its client was refused: it is about to end.
+    pub fn is_unwanted(&self, session_id: &SessionId) -> bool {
+        self.inner.lock().unwanted.contains_key(session_id)
+    }
+}
+
+fn is_remembered(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    now - at <= REMEMBERED
+}
+
+fn make_room<K, V>(map: &mut HashMap<K, V>, is_remembered: impl Fn(&V) -> bool) {
+    if map.len() >= MAX {
+        map.retain(|_, it| is_remembered(it));
+        if map.len() >= MAX {
+            map.clear();
+        }
     }
 }
 
@@ -102,12 +143,21 @@ mod tests {
         let gateway: GatewayId = "gw-1".parse().unwrap();
         let ip = Some("192.0.2.7".parse().unwrap());
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        memory.refused(&gateway, "ada", ip, now);
-        assert!(!memory.swallows(&gateway, "eve", ip, now));
-        assert!(!memory.swallows(&gateway, "ada", None, now));
-        assert!(memory.swallows(&gateway, "ada", ip, now + TimeDelta::minutes(2)));
-        assert!(!memory.swallows(&gateway, "ada", ip, now));
-        memory.refused(&gateway, "ada", ip, now);
-        assert!(!memory.swallows(&gateway, "ada", ip, now + TimeDelta::seconds(121)));
+        let refused = |session_id| memory.refused(&gateway, "ada", ip, session_id, now);
+        let swallows =
+            |name, ip, at| memory.swallows(&gateway, name, ip, at).map(|it| it.session_id);
+        refused(None);
+        assert_eq!(swallows("eve", ip, now), None);
+        assert_eq!(swallows("ada", None, now), None);
+        assert_eq!(swallows("ada", ip, now + TimeDelta::minutes(2)), Some(None));
+        assert_eq!(swallows("ada", ip, now), None);
+        refused(None);
+        assert_eq!(swallows("ada", ip, now + TimeDelta::seconds(121)), None);
+
+        let session: SessionId = "con-1".parse().unwrap();
+        assert!(!memory.is_unwanted(&session));
+        refused(Some(session.clone()));
+        assert_eq!(swallows("ada", ip, now), Some(Some(session.clone())));
+        assert!(memory.is_unwanted(&session));
     }
 }

@@ -11,6 +11,8 @@ mod heartbeat;
 mod memory;
 mod provision;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use crate::app::AppState;
