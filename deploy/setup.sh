@@ -15,14 +15,15 @@ need() {
 
 need cc gcc libc6-dev
 need pkg-config pkg-config
+need curl curl
+need jq jq
+need openssl openssl
 if [ "${1:-test}" != build ]; then
-    need curl curl
-    need jq jq
-    need openssl openssl
     need ip iproute2
     need nft nftables
     need openvpn openvpn
     need ping iputils-ping
+    need pip3 python3-pip
     need ps procps
     need setpriv util-linux
     need shellcheck shellcheck

@@ -65,6 +65,11 @@ pub enum FirstStartError {
 /// Makes what is missing. Gives the admin's password if it had to make one.
 pub async fn ensure(means: Means<'_>) -> Result<Option<Secret>, FirstStartError> {
     if means.index.read().authority.is_some() {
+        if means.admin_password.is_some() {
+            tracing::info!(
+                "GATEKEY_ADMIN_PASSWORD is for the very first start; it is not looked at"
+            );
+        }
         return Ok(None);
     }
     let made = match &means.admin_password {

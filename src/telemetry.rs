@@ -19,6 +19,8 @@ use tokio::time::{MissedTickBehavior, interval};
 const FLUSH: Duration = Duration::from_secs(2);
 /// Credentials remembered at once; past this, the half that was used longest ago is dropped.
 const MAX_CREDENTIALS: usize = 100_000;
+/// No setting makes a login last longer.
+const LONGEST_LOGIN: TimeDelta = TimeDelta::days(8);
 /// How far back other nodes' uses are read each time; more than a flush may be late.
 const LATE: TimeDelta = TimeDelta::seconds(30);
 
@@ -236,6 +238,13 @@ impl Telemetry {
             }
         }
         Ok(())
+    }
+
+    /// Deletes when logins were used that can't be used any more.
+    pub async fn forget_old_logins(&self) -> Result<(), sqlx::Error> {
+        let before = micros(self.clock.now() - LONGEST_LOGIN);
+        let sql = "DELETE FROM credential_telemetry WHERE id LIKE 'ses-%' AND last_used < $1";
+        self.db.execute(sql, &[before.into()]).await.map(drop)
     }
 
     /// Writes every two seconds until dropped.

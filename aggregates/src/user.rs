@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const MAX_GROUPS: usize = 200;
 /// Most API keys of a user that are neither revoked nor expired.
 pub const MAX_API_KEYS: usize = 100;
+/// Most API keys that one user ever makes: a stream must stay short.
+pub const MAX_API_KEYS_EVER: usize = 1000;
 /// Most source networks of an API key.
 pub const MAX_SOURCE_CIDRS: usize = 32;
 /// Longest part of an API key that is shown, so that no whole key gets into the log by mistake.
@@ -420,7 +422,8 @@ impl User {
         if key.prefix.chars().count() > MAX_KEY_PREFIX {
             return Err(Error::PrefixTooLong);
         }
-        if self.api_keys.values().filter(|it| it.is_live(now)).count() >= MAX_API_KEYS {
+        let live = self.api_keys.values().filter(|it| it.is_live(now)).count();
+        if live >= MAX_API_KEYS || self.api_keys.len() >= MAX_API_KEYS_EVER {
             return Err(Error::TooManyApiKeys);
         }
         Ok(())

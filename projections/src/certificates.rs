@@ -190,9 +190,13 @@ pub async fn configs(
     if let Some((status, now)) = filter.status {
         let now = micros(now);
         query = match status {
-            Status::Active => query.and("t.revoked_at IS NULL").with("t.not_after > {}", now),
+            Status::Active => {
+                query.and("t.revoked_at IS NULL").with_passing("t.not_after > {}", now)
+            }
             Status::Revoked => query.and("t.revoked_at IS NOT NULL"),
-            Status::Expired => query.and("t.revoked_at IS NULL").with("t.not_after <= {}", now),
+            Status::Expired => {
+                query.and("t.revoked_at IS NULL").with_passing("t.not_after <= {}", now)
+            }
         };
     }
     let keyset = Keyset {

@@ -215,6 +215,8 @@ pub(crate) struct Query {
     looks_beside: bool,
     conditions: Vec<String>,
     args: Vec<Arg>,
+    /// Arguments that do not tell queries apart.
+    passing: Vec<usize>,
 }
 
 impl Query {
@@ -227,6 +229,7 @@ impl Query {
             looks_beside: false,
             conditions: Vec::new(),
             args: Vec::new(),
+            passing: Vec::new(),
         }
     }
 
@@ -248,6 +251,13 @@ impl Query {
         self.args.push(value.into());
         let placeholder = format!("${}", self.args.len());
         self.and(&condition.replace("{}", &placeholder))
+    }
+
+    /// The same, of a value such as the time now: another one makes no other query, so a cursor
+    /// stays good.
+    pub fn with_passing(mut self, condition: &str, value: impl Into<Arg>) -> Self {
+        self.passing.push(self.args.len());
+        self.with(condition, value)
     }
 
     /// The same, if there is a value.
@@ -310,8 +320,10 @@ impl Query {
     fn fingerprint(&self, order: &str) -> String {
         let mut hasher = DefaultHasher::new();
         (&self.from, &self.conditions, order).hash(&mut hasher);
-        for arg in &self.args {
-            format!("{arg:?}").hash(&mut hasher);
+        for (index, arg) in self.args.iter().enumerate() {
+            if !self.passing.contains(&index) {
+                format!("{arg:?}").hash(&mut hasher);
+            }
         }
         format!("{:016x}", hasher.finish())
     }

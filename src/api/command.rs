@@ -90,7 +90,9 @@ impl From<VaultError> for ApiError {
     fn from(error: VaultError) -> Self {
         match error {
             VaultError::Database(error) => Self::from(error),
-            VaultError::Unusable(_) | VaultError::Missing(_) => Self::internal(error),
+            // It expired, or what it belonged to was deleted, a moment ago.
+            VaultError::Missing(_) => Self::not_found(),
+            VaultError::Unusable(_) => Self::internal(error),
         }
     }
 }

@@ -385,6 +385,13 @@ impl Config {
     }
 }
 
+impl Config {
+    /// As others than its owner see it: they can't fetch it.
+    pub fn without_download(self) -> Self {
+        Self { download_url: None, ..self }
+    }
+}
+
 /// How a configuration stands.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -514,7 +521,7 @@ pub async fn revoke(
 ///
 /// The newest first.
 #[utoipa::path(
-    get, path = "/admin/configs", tag = "Configs", operation_id = "adminListConfigs",
+    get, path = "/admin/configs", tag = "Configs", operation_id = "listAllConfigs",
     params(List<AdminFilter>),
     responses((status = 200, description = "A page of them", body = Page<Config>))
 )]
@@ -530,12 +537,13 @@ pub async fn admin_list(
         status: list.filter.status.map(|status| (status.into(), now)),
     };
     let listed = certificates::configs(&services.db, &list.wanted()?, &filter).await?;
-    Ok(Page::listed(listed.map(|row| Config::of(row, now)), list.paging))
+    let shown = listed.map(|row| Config::of(row, now).without_download());
+    Ok(Page::listed(shown, list.paging))
 }
 
 /// Revoke anyone's VPN config
 #[utoipa::path(
-    post, path = "/admin/configs/{id}/revoke", tag = "Configs", operation_id = "adminRevokeConfig",
+    post, path = "/admin/configs/{id}/revoke", tag = "Configs", operation_id = "revokeAnyConfig",
     params(("id" = String, Path, description = "The config's id")),
     request_body = Option<RevokeReason>,
     responses((status = 200, description = "Revoked", body = Data<Revocation>))

@@ -2,16 +2,20 @@
 //! a minute.
 //!
 //! It goes by the account that was typed, known or not, so that an answer tells nothing about
-//! which accounts there are, and guesses from many addresses count together. Kept in memory, by
-//! each node for itself.
+//! which accounts there are, and by where it came from, so that nobody can shut another out. Guesses
+//! from everywhere count together too, but only a hundred of them make everybody wait. Kept in
+//! memory, by each node for itself.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Failures in a row that cost nothing.
 const FREE: u32 = 5;
+/// The same, of failures from everywhere.
+const FREE_EVERYWHERE: u32 = 100;
 /// The longest wait.
 const MAX_WAIT: TimeDelta = TimeDelta::seconds(60);
 /// After so long without a failure, all is forgotten.
@@ -32,8 +36,8 @@ struct Failures {
 }
 
 impl Failures {
-    fn wait(self, now: DateTime<Utc>) -> Option<Wait> {
-        let doublings = self.in_a_row.checked_sub(FREE)?;
+    fn wait(self, free: u32, now: DateTime<Utc>) -> Option<Wait> {
+        let doublings = self.in_a_row.checked_sub(free)?;
         let wait = TimeDelta::seconds(1 << doublings.min(6)).min(MAX_WAIT);
         let left = self.last + wait - now;
         // Rounded up: who waits as long as told is let in.
@@ -55,19 +59,56 @@ pub struct Wait {
 }
 
 impl BackOff {
+    /// Whether `account` may be tried from `client` now.
+    pub fn check_from(
+        &self,
+        account: &str,
+        client: IpAddr,
+        now: DateTime<Utc>,
+    ) -> Result<(), Wait> {
+        self.check(&from(account, client), now)?;
+        self.check_with(account, FREE_EVERYWHERE, now)
+    }
+
+    /// [`Self::settle`], of a try from `client`.
+    pub fn settle_from(
+        &self,
+        account: &str,
+        client: IpAddr,
+        now: DateTime<Utc>,
+        right: bool,
+    ) -> Result<(), Wait> {
+        self.settle(&from(account, client), now, right)?;
+        self.settle_with(account, FREE_EVERYWHERE, now, right)
+    }
+
     /// Whether `account` may try now.
     pub fn check(&self, account: &str, now: DateTime<Utc>) -> Result<(), Wait> {
+        self.check_with(account, FREE, now)
+    }
+
+    fn check_with(&self, account: &str, free: u32, now: DateTime<Utc>) -> Result<(), Wait> {
         let accounts = self.accounts.lock();
         let failures = accounts.get(account).filter(|it| !it.is_stale(now));
-        failures.and_then(|it| it.wait(now)).map_or(Ok(()), Err)
+        failures.and_then(|it| it.wait(free, now)).map_or(Ok(()), Err)
     }
 
     /// Takes down how a try came out, and whether its answer may be told. Many tries that began at
     /// once do not tell more than as many in a row.
     pub fn settle(&self, account: &str, now: DateTime<Utc>, right: bool) -> Result<(), Wait> {
+        self.settle_with(account, FREE, now, right)
+    }
+
+    fn settle_with(
+        &self,
+        account: &str,
+        free: u32,
+        now: DateTime<Utc>,
+        right: bool,
+    ) -> Result<(), Wait> {
         let mut accounts = self.accounts.lock();
         let before = accounts.get(account).copied().filter(|it| !it.is_stale(now));
-        if let Some(wait) = before.and_then(|it| it.wait(now)) {
+        if let Some(wait) = before.and_then(|it| it.wait(free, now)) {
             return Err(wait);
         }
         if right {
@@ -80,6 +121,20 @@ impl BackOff {
         let in_a_row = before.map_or(1, |it| it.in_a_row.saturating_add(1));
         accounts.insert(account.to_owned(), Failures { in_a_row, last: now });
         Ok(())
+    }
+}
+
+/// An account as tried from a client's network: for IPv6 the /64, which one host has to itself. No
+/// account holds a space.
+fn from(account: &str, client: IpAddr) -> String {
+    format!("{account} from {}", network(client))
+}
+
+/// The client's address, or for IPv6 its /64.
+pub fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -149,6 +204,22 @@ mod tests {
         assert_eq!(told, 5);
         // Not even that it was the right one.
         assert_eq!(back_off.settle("ada", at(0), true), Err(Wait { seconds: 1 }));
+    }
+
+    #[test]
+    fn a_stranger_shuts_nobody_out_and_a_hundred_guesses_slow_everybody() {
+        let back_off = BackOff::default();
+        let ip = |n: u32| IpAddr::from(n.to_be_bytes());
+        for _ in 0..5 {
+            back_off.settle_from("ada", ip(1), at(0), false).unwrap();
+        }
+        assert_eq!(back_off.check_from("ada", ip(1), at(0)), Err(Wait { seconds: 1 }));
+        assert_eq!(back_off.check_from("ada", ip(2), at(0)), Ok(()));
+        for n in 0..95 {
+            back_off.settle_from("ada", ip(100 + n), at(0), false).unwrap();
+        }
+        assert_eq!(back_off.check_from("ada", ip(2), at(0)), Err(Wait { seconds: 1 }));
+        assert_eq!(network("2001:db8::1:2:3:4".parse().unwrap()).to_string(), "2001:db8::");
     }
 
     #[test]

@@ -46,8 +46,11 @@ pub async fn sign_in(
         ApiError::from(wait)
     };
 
-    back_off.check(&account, circumstances.now).map_err(too_early)?;
+    let client = circumstances.client_ip;
+    back_off.check_from(&account, client, circumstances.now).map_err(too_early)?;
     let secret = found.as_ref().and_then(|(_, user)| user.password.as_ref());
+    // Before the database is asked: a flood must not even come so far.
+    let _place = services.passwords.place_for(client)?;
     let matches = verify(services, secret, password).await?;
     let wrong = match &found {
         None => Some("unknown_user"),
@@ -56,7 +59,8 @@ pub async fn sign_in(
         Some((_, user)) if !user.active => Some("user_disabled"),
         Some(_) => None,
     };
-    back_off.settle(&account, services.clock.now(), wrong.is_none()).map_err(too_early)?;
+    let now = services.clock.now();
+    back_off.settle_from(&account, client, now, wrong.is_none()).map_err(too_early)?;
     if let Some(reason) = wrong {
         fail(reason);
     }

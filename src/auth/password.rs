@@ -3,9 +3,13 @@
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use gatekey_aggregates::values::{Email, Username};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::back_off::network;
 use crate::api::ApiError;
 use crate::entropy::{Entropy, NoEntropy};
 use crate::secrets::Secret;
@@ -19,6 +23,8 @@ const LANES: u32 = 1;
 const AT_ONCE: usize = 2;
 /// How many may wait for their turn; about two seconds' worth.
 const WAITING: usize = 64;
+/// Of these, one client's.
+const EACH: usize = 8;
 
 /// Fewest characters of a password.
 pub const MIN_LENGTH: usize = 12;
@@ -35,9 +41,29 @@ pub struct Passwords {
     queue: Arc<Semaphore>,
     /// Whose turn it is.
     turns: Arc<Semaphore>,
+    /// How many each client's network has under way.
+    clients: Arc<Mutex<HashMap<IpAddr, usize>>>,
     /// What an unknown user's password is compared with.
     dummy: Arc<str>,
     entropy: Entropy,
+}
+
+/// A client's place, until it is dropped.
+pub struct ClientPlace {
+    clients: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    client: IpAddr,
+}
+
+impl Drop for ClientPlace {
+    fn drop(&mut self) {
+        let mut clients = self.clients.lock();
+        if let Some(under_way) = clients.get_mut(&self.client) {
+            *under_way -= 1;
+            if *under_way == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
 }
 
 /// Why a password was neither hashed nor verified.
@@ -80,9 +106,22 @@ impl Passwords {
         Ok(Self {
             queue: Arc::new(Semaphore::new(AT_ONCE + WAITING)),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            clients: Arc::default(),
             dummy: dummy.into(),
             entropy,
         })
+    }
+
+    /// A place for one more login of this client's: nobody gets more than a few of those there are.
+    pub fn place_for(&self, client: IpAddr) -> Result<ClientPlace, PasswordError> {
+        let client = network(client);
+        let mut clients = self.clients.lock();
+        let under_way = clients.entry(client).or_default();
+        if *under_way >= EACH {
+            return Err(PasswordError::Busy);
+        }
+        *under_way += 1;
+        Ok(ClientPlace { clients: self.clients.clone(), client })
     }
 
     /// The PHC string to keep (sealed) of a password that follows the rules.

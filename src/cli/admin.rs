@@ -28,6 +28,15 @@ pub(super) async fn reset_password(
     username: Username,
     given: Option<Secret>,
 ) -> Result<(), Box<dyn Error>> {
+    // In the wrong directory this would make a new server, and say that it worked.
+    if let Some(path) = services::sqlite_path(config.database_url.expose())
+        && !path.exists()
+    {
+        let path = path.display();
+        return Err(
+            format!("there is no database {path}; run this with the server's settings").into()
+        );
+    }
     let (services, background, made) = services::start(setup(&config)?, rebuild_progress()).await?;
     let is_done = made.is_some() && given.is_none() && username.as_str() == ADMIN;
     if let Some(password) = made {

@@ -156,19 +156,29 @@ async fn user_deleted(
     cause: &Recorded,
     id: &UserId,
 ) -> Result<(), CommandError> {
-    let certificates: Vec<CertificateId> = {
+    let (certificates, sessions): (Vec<CertificateId>, Vec<SessionId>) = {
         let state = services.index.read();
-        state
+        let certificates = state
             .certificates
             .values()
             .filter(|it| it.revoked.is_none())
             .filter(|it| matches!(&it.subject, Subject::Client { user_id, .. } if user_id == id))
             .map(|it| it.id.clone())
-            .collect()
+            .collect();
+        let theirs = state.sessions.values().filter(|it| it.user_id == *id);
+        (certificates, theirs.map(|it| it.id.clone()).collect())
     };
     for certificate in certificates {
         let command = certificate::Command::Revoke(RevocationReason::AffiliationChanged);
         run::<Certificate>(services, cause, &certificate, command).await?;
+    }
+    for session in sessions {
+        let command = session::Command::End {
+            reason: session::EndReason::AccessRevoked,
+            disconnected_at: cause.recorded_at,
+            counters: None,
+        };
+        run::<Session>(services, cause, &session, command).await?;
     }
     Ok(())
 }

@@ -40,6 +40,11 @@ pub async fn run(services: Arc<Services>) {
             {
                 tracing::warn!(%error, "expired secrets could not be deleted");
             }
+            if lease.is_held()
+                && let Err(error) = services.telemetry.forget_old_logins().await
+            {
+                tracing::warn!(%error, "old telemetry could not be deleted");
+            }
         }
         match lease.hold().await {
             Ok(true) => {

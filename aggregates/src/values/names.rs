@@ -43,8 +43,9 @@ text_value! {
     /// A group, as the identity provider or an admin names it: 1 to 128 printable characters without `/`.
     GroupName, "engineering", |text| {
         let name = printable(text, 1, 128)?;
-        if name.contains('/') {
-            return Err(Invalid::new("must not hold `/`"));
+        // Clients resolve dots in paths before they send them.
+        if name.contains('/') || name == "." || name == ".." {
+            return Err(Invalid::new("must not hold `/`, nor be `.` or `..`"));
         }
         Ok(name)
     }

@@ -216,7 +216,8 @@ async fn list_configs(
         status: list.filter.status.map(|status| (status.into(), now)),
     };
     let listed = certificates::configs(&services.db, &list.wanted()?, &filter).await?;
-    Ok(Page::listed(listed.map(|it| Config::of(it, now)), list.paging))
+    let shown = listed.map(|it| Config::of(it, now).without_download());
+    Ok(Page::listed(shown, list.paging))
 }
 
 /// Which of a user's connections are listed.
