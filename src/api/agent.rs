@@ -13,7 +13,8 @@ use super::error::ErrorBody;
 #[derive(Serialize)]
 struct NotVerified {
     allowed: bool,
-    reason: &'static str,
+    /// Reaches the person at the client: no code, but words.
+    reason: String,
     #[serde(flatten)]
     error: ErrorBody,
 }
@@ -35,7 +36,7 @@ pub(super) fn refuse(route: &str, response: Response) -> Response {
     let body = match route {
         "/api/v1/gateway/verify" => serde_json::to_vec(&NotVerified {
             allowed: false,
-            reason: error.code,
+            reason: error.message.to_string(),
             error: error.body(),
         }),
         "/api/v1/gateway/connect" => serde_json::to_vec(&NotConnected {

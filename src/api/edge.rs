@@ -247,7 +247,8 @@ mod tests {
         assert_eq!((&body["allow"], &body["client_config"]), (&json!(false), &json!(["disable"])));
         let (response, body) = send("POST", "/api/v1/gateway/verify", &[]).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-        assert_eq!((&body["allowed"], &body["reason"]), (&json!(false), &json!("unauthorized")));
+        let reason = json!("Invalid or expired token");
+        assert_eq!((&body["allowed"], &body["reason"]), (&json!(false), &reason));
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
         // Also where no handler was reached.
         let (response, body) = send("GET", "/api/v1/gateway/connect", &[]).await;
