@@ -148,9 +148,8 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAd
     match Option::<String>::deserialize(deserializer)? {
         None => Ok(None),
         Some(text) if text.is_empty() => Ok(None),
-        Some(text) => text
-            .parse()
-            .map(|ip| Some(canonical_ip(ip)))
-            .map_err(|_| serde::de::Error::custom("must be an IP address")),
+        Some(text) => {
+            text.parse().map(|ip| Some(canonical_ip(ip))).map_err(serde::de::Error::custom)
+        }
     }
 }

@@ -44,6 +44,7 @@ pub struct Request {
     /// Every client that is connected: reconciles the connections known here.
     connected_clients: Option<Vec<ConnectedClient>>,
     /// When the list was made, if the heartbeat is late.
+    #[serde(default, deserialize_with = "absent_if_empty")]
     occurred_at: Option<DateTime<Utc>>,
 }
 
@@ -66,6 +67,7 @@ pub struct ConnectedClient {
     vpn_ipv4: Option<IpAddr>,
     /// Since when.
     #[allow(dead_code)]
+    #[serde(default, deserialize_with = "absent_if_empty")]
     connected_at: Option<DateTime<Utc>>,
 }
 
