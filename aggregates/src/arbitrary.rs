@@ -494,6 +494,17 @@ pub fn session_command() -> BoxedStrategy<session::Command> {
     .boxed()
 }
 
+/// Any report of a connection that was over when it came.
+pub fn session_begin_ended() -> BoxedStrategy<session::Command> {
+    (session_beginning(), session_end_reason(), time())
+        .prop_map(|(beginning, reason, disconnected_at)| session::Command::BeginEnded {
+            beginning,
+            reason,
+            disconnected_at,
+        })
+        .boxed()
+}
+
 /// Each event of its kind.
 pub fn session_events() -> Vec<BoxedStrategy<session::Event>> {
     use session::Event;

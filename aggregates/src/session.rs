@@ -103,6 +103,15 @@ pub struct Session {
 pub enum Command {
     /// A client connected.
     Begin(Beginning),
+    /// A client had connected, and that it was over was known before.
+    BeginEnded {
+        /// What is known of its beginning.
+        beginning: Beginning,
+        /// Why it ended.
+        reason: EndReason,
+        /// When.
+        disconnected_at: DateTime<Utc>,
+    },
     /// It is over.
     End {
         /// Why.
@@ -153,6 +162,16 @@ pub enum Event {
         /// The counters as they now stand.
         counters: Counters,
     },
+}
+
+impl Event {
+    fn began(beginning: Beginning) -> Self {
+        Self::Began(Beginning {
+            vpn_ip: beginning.vpn_ip.map(canonical_ip),
+            vpn_ipv6: beginning.vpn_ipv6.map(canonical_ip),
+            ..beginning
+        })
+    }
 }
 
 /// Why a command on a connection was refused.
@@ -224,16 +243,21 @@ impl Session {
 
     fn decide(&self, command: Command) -> Result<Vec<Event>, Error> {
         let Some(began) = &self.began else {
-            let Command::Begin(beginning) = command else { return Err(Error::NotFound) };
-            return Ok(vec![Event::Began(Beginning {
-                vpn_ip: beginning.vpn_ip.map(canonical_ip),
-                vpn_ipv6: beginning.vpn_ipv6.map(canonical_ip),
-                ..beginning
-            })]);
+            return match command {
+                Command::Begin(beginning) => Ok(vec![Event::began(beginning)]),
+                Command::BeginEnded { beginning, reason, disconnected_at } => {
+                    let disconnected_at = disconnected_at.max(beginning.connected_at);
+                    let ended = Event::Ended { reason, disconnected_at, counters: None };
+                    Ok(vec![Event::began(beginning), ended])
+                }
+                Command::End { .. } | Command::Disconnect { .. } | Command::Resume { .. } => {
+                    Err(Error::NotFound)
+                }
+            };
         };
         let event = match command {
             // A repeated or late report of the same connection begins nothing anew.
-            Command::Begin(other) => {
+            Command::Begin(other) | Command::BeginEnded { beginning: other, .. } => {
                 let same = other.gateway_id == began.gateway_id
                     && other.certificate_id == began.certificate_id;
                 if !same {
@@ -373,6 +397,36 @@ mod tests {
                 .await
                 .then_expect_events(vec![]);
         }
+    }
+
+    #[tokio::test]
+    async fn it_may_be_over_before_it_is_reported() {
+        let late = |beginning: Beginning, seconds| Command::BeginEnded {
+            beginning,
+            reason: EndReason::Superseded,
+            disconnected_at: at(seconds),
+        };
+        given(vec![])
+            .when_async(late(beginning(), 60))
+            .await
+            .then_expect_events(vec![began(), ended(EndReason::Superseded)]);
+        let at_once =
+            Event::Ended { reason: EndReason::Superseded, disconnected_at: at(0), counters: None };
+        given(vec![])
+            .when_async(late(beginning(), -60))
+            .await
+            .then_expect_events(vec![began(), at_once]);
+        // Known already: it stands as it stood.
+        for history in [vec![began()], vec![began(), ended(EndReason::Disconnected)]] {
+            given(history.clone())
+                .when_async(late(beginning(), 60))
+                .await
+                .then_expect_events(vec![]);
+            let other = Beginning { gateway_id: value("gw-002"), ..beginning() };
+            given(history).when_async(late(other, 60)).await.then_expect_error(Error::Conflict);
+        }
+        let ended = [began(), ended(EndReason::Superseded)];
+        assert_eq!(after::<Session>(ended).claims("con-1"), Vec::new());
     }
 
     #[tokio::test]
@@ -626,6 +680,10 @@ mod tests {
         assert_eq!(answer(&Error::Conflict), ("connection_exists", RefusalKind::Conflict, None));
     }
 
+    fn any_command() -> impl Strategy<Value = Command> {
+        prop_oneof![5 => arbitrary::session_command(), 1 => arbitrary::session_begin_ended()]
+    }
+
     /// Whether no count of `before` is greater or gone in `now`.
     fn kept(before: Counters, now: Counters) -> bool {
         before.duration_seconds <= now.duration_seconds
@@ -636,7 +694,7 @@ mod tests {
     proptest! {
         /// However a gateway's reports are repeated, lost and shuffled.
         #[test]
-        fn no_report_breaks_the_history(commands in vec(arbitrary::session_command(), 0..40)) {
+        fn no_report_breaks_the_history(commands in vec(any_command(), 0..40)) {
             let mut session = Session::default();
             let mut beginnings = 0;
             for command in commands {

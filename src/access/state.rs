@@ -208,8 +208,8 @@ pub struct State {
     pub sessions: HashMap<SessionId, SessionEntry>,
     /// The same, by gateway; ordered by age.
     pub sessions_by_gateway: HashMap<GatewayId, BTreeMap<i64, SessionId>>,
-    /// The same, by gateway and VPN address: the newest.
-    pub sessions_by_address: HashMap<(GatewayId, IpAddr), SessionId>,
+    /// The same, by gateway and VPN address; ordered by age. At most one of them is open.
+    pub sessions_by_address: HashMap<(GatewayId, IpAddr), BTreeMap<i64, SessionId>>,
     /// By hash of their token.
     pub logins: HashMap<TokenHash, LoginEntry>,
     /// Their hashes by id.
@@ -541,10 +541,6 @@ impl State {
             session::Event::Resumed { .. } => {
                 if let Some(entry) = self.sessions.get_mut(&id) {
                     entry.lost_at = None;
-                    // Another may have had its address meanwhile.
-                    for ip in [entry.vpn_ip, entry.vpn_ipv6].into_iter().flatten() {
-                        self.sessions_by_address.insert((entry.gateway_id.clone(), ip), id.clone());
-                    }
                 }
             }
             session::Event::CountersReported { .. } => {}
@@ -554,7 +550,10 @@ impl State {
     /// Adds a connection as it is.
     pub fn insert_session(&mut self, entry: SessionEntry) {
         for ip in [entry.vpn_ip, entry.vpn_ipv6].into_iter().flatten() {
-            self.sessions_by_address.insert((entry.gateway_id.clone(), ip), entry.id.clone());
+            self.sessions_by_address
+                .entry((entry.gateway_id.clone(), ip))
+                .or_default()
+                .insert(entry.began, entry.id.clone());
         }
         self.sessions_by_gateway
             .entry(entry.gateway_id.clone())
@@ -567,9 +566,11 @@ impl State {
         let Some(entry) = self.sessions.remove(id) else { return };
         for ip in [entry.vpn_ip, entry.vpn_ipv6].into_iter().flatten() {
             let address = (entry.gateway_id.clone(), ip);
-            // A newer connection may have it by now.
-            if self.sessions_by_address.get(&address) == Some(id) {
-                self.sessions_by_address.remove(&address);
+            if let Some(at_address) = self.sessions_by_address.get_mut(&address) {
+                at_address.remove(&entry.began);
+                if at_address.is_empty() {
+                    self.sessions_by_address.remove(&address);
+                }
             }
         }
         if let Some(of_gateway) = self.sessions_by_gateway.get_mut(&entry.gateway_id) {
@@ -653,6 +654,14 @@ impl State {
             .into_iter()
             .flat_map(|it| it.values().rev())
             .filter_map(|id| self.sessions.get(id))
+    }
+
+    /// The connection that has a VPN address; if none is open, the newest that was lost.
+    pub fn session_at(&self, gateway_id: &GatewayId, ip: IpAddr) -> Option<&SessionEntry> {
+        let at_address = self.sessions_by_address.get(&(gateway_id.clone(), ip))?;
+        let mut newest_first = at_address.values().rev().filter_map(|id| self.sessions.get(id));
+        let newest = newest_first.clone().next();
+        newest_first.find(|it| it.lost_at.is_none()).or(newest)
     }
 
     /// The newest certificate of that name for a gateway that is good now, for agents that do not

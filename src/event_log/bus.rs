@@ -133,7 +133,8 @@ impl Request {
         self
     }
 
-    /// Also asks `command` of another aggregate, in the same transaction.
+    /// Also asks `command` of another aggregate, in the same transaction; but not if what the first
+    /// one is asked for is so already.
     pub fn also<A: Root>(mut self, id: impl ToString, command: A::Command) -> Self {
         let step = Step::<A>::new(id.to_string(), command);
         self.steps.push(Box::new(step));
@@ -200,7 +201,7 @@ impl Inner {
             for step in &request.steps {
                 decided.push(step.decide(&self.store).await?);
             }
-            if decided.iter().all(|it| it.events.is_empty()) {
+            if decided.first().is_none_or(|first| first.events.is_empty()) {
                 return Ok((decided, None));
             }
             let append = self.prepare(&request, &decided).await?;

@@ -11,14 +11,14 @@ use crate::openvpn::{Push, push};
 use crate::services::Services;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use gatekey_aggregates::access_rule::{RuleProtocol, Target};
 use gatekey_aggregates::attempt::Event as AttemptEvent;
 use gatekey_aggregates::session::{self, Beginning, EndReason, Session};
 use gatekey_aggregates::values::{
     CertificateId, Cidr, CommonName, GatewayId, Serial, SessionId, UserId,
 };
-use gatekey_aggregates::{Metadata, PersonId, Personal, Root};
+use gatekey_aggregates::{Metadata, PersonId, Personal};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +70,7 @@ pub struct Request {
     #[serde(default, deserialize_with = "absent_if_empty")]
     event_id: Option<String>,
     /// When it happened, if the report is late.
+    #[serde(default, deserialize_with = "absent_if_empty")]
     occurred_at: Option<DateTime<Utc>>,
 }
 
@@ -393,13 +394,13 @@ async fn begin(app: &AppState, report: &Report) -> Result<SessionId, CommandErro
     let connected_at = body.occurred_at.map_or(*now, |at| at.clamp(*now - LATEST, *now));
     let named = body.event_id.is_some().then_some(session_id);
     for _ in 0..TRIES {
-        let (repeat, in_the_way) = {
+        let (repeat, held) = {
             let state = app.services.index.read();
             let is_wanted = |id: &SessionId| !app.connects.is_unwanted(id);
             (
                 known(&state, gateway_id, body, granted, connected_at, named)
                     .filter(|(id, _)| named.is_some() || is_wanted(id)),
-                in_the_way(&state, gateway_id, body),
+                Held::of(&state, gateway_id, body, connected_at),
             )
         };
         if let Some((session_id, is_lost)) = repeat {
@@ -407,10 +408,6 @@ async fn begin(app: &AppState, report: &Report) -> Result<SessionId, CommandErro
                 resume(app, &session_id, metadata.clone()).await?;
             }
             return Ok(session_id);
-        }
-        // It is over, and whoever has its address now keeps it.
-        if named.is_some() && app.services.bus.load::<Session>(session_id).await?.state.exists() {
-            return Ok(session_id.clone());
         }
         let person = PersonId::user(&granted.user_id);
         let beginning = Beginning {
@@ -424,9 +421,18 @@ async fn begin(app: &AppState, report: &Report) -> Result<SessionId, CommandErro
             vpn_ipv6: body.vpn_ipv6(),
             connected_at,
         };
-        let command = session::Command::Begin(beginning);
+        let command = match held.over_at {
+            None => session::Command::Begin(beginning),
+            Some(disconnected_at) => session::Command::BeginEnded {
+                beginning,
+                reason: EndReason::Superseded,
+                disconnected_at,
+            },
+        };
         let mut request = Command::new::<Session>(session_id, command, metadata.clone()).fresh();
-        for old in in_the_way {
+        // If this repeats the report of one that is over, whoever has its address now keeps it: then
+        // the command asks for nothing new, and nothing is done beside it.
+        for old in held.superseded {
             let end = session::Command::End {
                 reason: EndReason::Superseded,
                 disconnected_at: connected_at,
@@ -484,17 +490,39 @@ fn known(
     session.map(|it| (it.id.clone(), it.lost_at.is_some()))
 }
 
-/// Open sessions that hold an address which the new one has now.
-fn in_the_way(state: &AccessState, gateway_id: &GatewayId, body: &Request) -> Vec<SessionId> {
-    let mut sessions: Vec<SessionId> = [body.vpn_ip(), body.vpn_ipv6()]
-        .into_iter()
-        .flatten()
-        .filter_map(|ip| state.sessions_by_address.get(&(gateway_id.clone(), ip)))
-        .filter(|id| state.sessions.get(*id).is_some_and(|it| it.lost_at.is_none()))
-        .cloned()
-        .collect();
-    sessions.dedup();
-    sessions
+/// What becomes of those that hold an address which the reported session was given.
+#[derive(Default)]
+struct Held {
+    /// Sessions that it supersedes.
+    superseded: Vec<SessionId>,
+    /// When it was superseded itself: a late report may come after that of its successor.
+    over_at: Option<DateTime<Utc>>,
+}
+
+impl Held {
+    fn of(
+        state: &AccessState,
+        gateway_id: &GatewayId,
+        body: &Request,
+        connected_at: DateTime<Utc>,
+    ) -> Self {
+        let mut held = Self::default();
+        let holders = [body.vpn_ip(), body.vpn_ipv6()]
+            .into_iter()
+            .flatten()
+            .filter_map(|ip| state.session_at(gateway_id, ip))
+            .filter(|it| it.lost_at.is_none());
+        for holder in holders {
+            let began = holder.connected_at;
+            // Only who tells the time of it can be late. Agents tell whole seconds.
+            if body.occurred_at.is_some() && began.trunc_subsecs(0) > connected_at {
+                held.over_at = Some(held.over_at.map_or(began, |at| at.min(began)));
+            } else if !held.superseded.contains(&holder.id) {
+                held.superseded.push(holder.id.clone());
+            }
+        }
+        held
+    }
 }
 
 /// Takes back the end of a connection that was only thought lost.

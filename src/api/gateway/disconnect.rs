@@ -43,6 +43,7 @@ pub struct Request {
     #[schema(value_type = Option<String>, example = "con-01k9x3")]
     session_id: Option<SessionId>,
     /// When it happened, if the report is late.
+    #[serde(default, deserialize_with = "absent_if_empty")]
     occurred_at: Option<DateTime<Utc>>,
 }
 

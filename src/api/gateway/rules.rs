@@ -113,8 +113,7 @@ fn rules_of(
 ) -> (Vec<AllowedDestination>, Option<SessionId>) {
     let session = body
         .client_ip
-        .and_then(|ip| state.sessions_by_address.get(&(gateway_id.clone(), ip)))
-        .and_then(|id| state.sessions.get(id))
+        .and_then(|ip| state.session_at(gateway_id, ip))
         .filter(|it| it.common_name.as_ref().is_some_and(|name| name.as_str() == body.user_id));
     // An agent may ask before its report of the connection has arrived.
     let serial = match session {
