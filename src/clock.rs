@@ -31,6 +31,11 @@ impl Clock {
         }
     }
 
+    /// Whether time passes by itself. A fixed clock's passes in jumps, which mean nothing.
+    pub fn runs(&self) -> bool {
+        self.fixed.is_none()
+    }
+
     /// Moves a fixed clock on. The system's clock takes no notice.
     pub fn advance(&self, by: chrono::TimeDelta) {
         if let Some(micros) = &self.fixed {

@@ -51,7 +51,8 @@ impl Silence {
     pub async fn look(&mut self, services: &Services) {
         let now = services.clock.now();
         let (calendar, machine) = self.looked_at;
-        let stood_still = (now - calendar).abs() > DEAF_BY_CALENDAR || machine.elapsed() > DEAF;
+        let jumped = services.clock.runs() && (now - calendar).abs() > DEAF_BY_CALENDAR;
+        let stood_still = jumped || machine.elapsed() > DEAF;
         if stood_still || services.index.staleness() > DEAF {
             self.rest(now);
             return;
