@@ -4,6 +4,7 @@
 #[macro_use]
 mod harness;
 
+mod agents;
 mod authorisation;
 mod bad_input;
 mod first_steps;

@@ -157,7 +157,7 @@ fn password_in(profile: &str) -> String {
 }
 
 /// `base` with the fields of `more` over it.
-fn merged(mut base: Value, more: Value) -> Value {
+pub fn merged(mut base: Value, more: Value) -> Value {
     if let (Value::Object(base), Value::Object(more)) = (&mut base, more) {
         base.extend(more);
     }

@@ -1,5 +1,6 @@
 //! A whole control plane in the test's own process, at a time that the test sets.
 
+use super::client::Api;
 use super::postgres::{Database, Postgres};
 use super::seed::Seed;
 use super::server::ADMIN_PASSWORD;
@@ -64,6 +65,15 @@ impl Plane {
         let state = AppState::new(Arc::new(config), services, Health::new(Vec::new(), metrics));
         let router = app::router(state.clone()).expect("the routes");
         Self { state, clock, router, _background: background, _database: database, _data: data }
+    }
+
+    /// Serves it over HTTP: nobody's client of it.
+    pub async fn serve(&self) -> Api {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let service = self.router.clone().into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        Api::new(&format!("http://{address}"))
     }
 
     /// The services.
