@@ -127,15 +127,16 @@ pub fn announce(scheme: &str, address: SocketAddr) {
     tracing::info!(%address, scheme, "listening");
 }
 
-/// Ends when the process is told to stop (SIGTERM, SIGINT).
-pub async fn stop_signal() -> io::Result<()> {
+/// Listens from now on for being told to stop (SIGTERM, SIGINT); the future ends when it is.
+pub fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// Reads the certificate and key again at every SIGHUP; what can't be used is not taken.

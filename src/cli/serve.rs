@@ -52,11 +52,10 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             }
         }
     });
+    // Before anybody is told that it runs.
+    let told = server::stop_signal()?;
     let stop = async move {
-        if let Err(error) = server::stop_signal().await {
-            tracing::error!(%error, "signals can't be heard");
-            std::future::pending::<()>().await;
-        }
+        told.await;
         tracing::info!("stopping");
         health.drain();
     };

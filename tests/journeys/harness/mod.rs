@@ -5,6 +5,7 @@ pub mod client;
 pub mod epilogue;
 pub mod fixtures;
 pub mod history;
+pub mod load;
 #[macro_use]
 pub mod log;
 pub mod netns;
