@@ -413,7 +413,8 @@ fn classify(error: sqlx::Error) -> Failure {
             ["08", "25", "40", "53", "55", "57"]
                 .iter()
                 .any(|class| code.len() == 5 && code.starts_with(class))
-                || ["5", "6", "10", "13", "261", "517"].contains(&code.as_ref())
+                || (code.len() < 5
+                    && code.parse().is_ok_and(|code: u32| [5, 6, 10, 13].contains(&(code & 0xff))))
         }),
         None => !matches!(
             error,
