@@ -11,6 +11,7 @@ use crate::api::health::Health;
 use crate::api::{self, openapi};
 use crate::config::Config;
 use crate::services::Services;
+use gatekey_aggregates::values::{GatewayId, SessionId};
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -24,7 +25,9 @@ pub struct AppState {
     /// Connects that were refused lately.
     pub connects: ConnectMemory,
     /// Gateways whose heartbeat is being taken in.
-    pub heartbeats: Turns,
+    pub heartbeats: Turns<GatewayId>,
+    /// Connections that are being resumed.
+    pub resumes: Turns<SessionId>,
     /// One provisioning at a time.
     pub provisioning: Arc<tokio::sync::Mutex<()>>,
 }
@@ -38,6 +41,7 @@ impl AppState {
             health,
             connects: ConnectMemory::default(),
             heartbeats: Turns::default(),
+            resumes: Turns::default(),
             provisioning: Arc::default(),
         }
     }

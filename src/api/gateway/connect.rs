@@ -403,11 +403,13 @@ async fn begin(app: &AppState, report: &Report) -> Result<SessionId, CommandErro
                 Held::of(&state, gateway_id, body, connected_at),
             )
         };
-        if let Some((session_id, is_lost)) = repeat {
-            if is_lost {
-                resume(app, &session_id, metadata.clone()).await?;
+        if let Some((known_id, is_lost)) = repeat {
+            if !is_lost || resume(app, &known_id, metadata.clone()).await? || named.is_some() {
+                return Ok(known_id);
             }
-            return Ok(session_id);
+            // Another connection has its address by now: it is over, and this is a new one.
+            catch_up(app).await?;
+            continue;
         }
         let person = PersonId::user(&granted.user_id);
         let beginning = Beginning {
@@ -443,18 +445,23 @@ async fn begin(app: &AppState, report: &Report) -> Result<SessionId, CommandErro
         report.may_have_begun.store(true, Ordering::SeqCst);
         let done = app.services.bus.execute::<Session>(request).await;
         let in_doubt = matches!(done, Err(CommandError::Unavailable(_) | CommandError::Broken(_)));
-        report.may_have_begun.store(done.is_ok() || in_doubt, Ordering::SeqCst);
+        let is_new = done.as_ref().is_ok_and(|outcome| outcome.appended.is_some());
+        report.may_have_begun.store(is_new || in_doubt, Ordering::SeqCst);
         match done {
             Ok(_) => return Ok(session_id.clone()),
             // Another report took the address in between: look again.
             Err(CommandError::Append(AppendError::Taken { .. })) => {
-                let caught_up = app.services.index.catch_up().await;
-                caught_up.map_err(|error| CommandError::Unavailable(error.to_string()))?;
+                catch_up(app).await?;
             }
             Err(error) => return Err(error),
         }
     }
     Err(CommandError::Contended)
+}
+
+async fn catch_up(app: &AppState) -> Result<(), CommandError> {
+    let caught_up = app.services.index.catch_up().await;
+    caught_up.map_err(|error| CommandError::Unavailable(error.to_string()))
 }
 
 /// The session of a report that bears an id: the same report always names the same session.
@@ -476,12 +483,22 @@ fn known(
     connected_at: DateTime<Utc>,
     named: Option<&SessionId>,
 ) -> Option<(SessionId, bool)> {
+    // One that was lost, and whose address another has by now, is over.
+    let is_over = |it: &SessionEntry| {
+        it.lost_at.is_some()
+            && [it.vpn_ip, it.vpn_ipv6]
+                .into_iter()
+                .flatten()
+                .filter_map(|ip| state.session_at(gateway_id, ip))
+                .any(|other| other.lost_at.is_none())
+    };
     let same = |it: &&SessionEntry| {
         it.certificate_id == granted.certificate_id
             && it.client_ip == body.client_ip
             && it.vpn_ip == body.vpn_ip()
             && it.vpn_ipv6 == body.vpn_ipv6()
             && (connected_at - it.connected_at).abs() < REPEAT
+            && !is_over(it)
     };
     let session = match named {
         Some(id) => state.sessions.get(id).filter(|it| it.gateway_id == *gateway_id),
@@ -525,25 +542,28 @@ impl Held {
     }
 }
 
-/// Takes back the end of a connection that was only thought lost.
+/// Takes back the end of a connection that was only thought lost. False: another connection has
+/// its address by now, so it is over for good.
 pub async fn resume(
     app: &AppState,
     session_id: &SessionId,
     metadata: Metadata,
-) -> Result<(), CommandError> {
+) -> Result<bool, CommandError> {
     let command = session::Command::Resume { at: app.services.clock.now() };
     let request = Command::new::<Session>(session_id, command, metadata);
     match app.services.bus.execute::<Session>(request).await {
-        // Another connection has its address by now: it is over for good.
-        Ok(_) | Err(CommandError::Append(AppendError::Taken { .. })) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(CommandError::Append(AppendError::Taken { .. })) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// The same for callers that must not wait for the database.
+/// The same for callers that must not wait for the database; once at a time, however often they ask.
 pub fn resume_in_background(app: &AppState, session_id: SessionId, metadata: Metadata) {
+    let Some(turn) = app.resumes.begin(&session_id) else { return };
     let app = app.clone();
     tokio::spawn(async move {
+        let _turn = turn;
         if let Err(error) = resume(&app, &session_id, metadata).await {
             tracing::warn!(%error, connection = %session_id, "a connection could not be resumed");
         }

@@ -15,13 +15,14 @@ use gatekey_aggregates::gateway::{self, Gateway};
 use gatekey_aggregates::session::{self, EndReason, Session};
 use gatekey_aggregates::values::{GatewayId, SessionId};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use utoipa::ToSchema;
 
 /// A connection younger than this may not be on a heartbeat's list yet.
 const YOUNG: TimeDelta = TimeDelta::minutes(1);
-/// Connected clients that are looked at.
+/// Connected clients that are looked at. A longer list is passed over whole: whoever was left out
+/// would seem gone.
 const MAX_CLIENTS: usize = 10_000;
 
 /// A sign of life.
@@ -176,6 +177,10 @@ async fn take_in(
         run(gateway::Command::ReportAddress(ip)).await?;
     }
     let Some(clients) = clients else { return Ok(()) };
+    if clients.len() > MAX_CLIENTS {
+        tracing::warn!(gateway = %gateway_id, "a heartbeat lists too many clients to go by it");
+        return Ok(());
+    }
     let (ended, resumed) = reconcile(app, gateway_id, &clients, seen_at);
     for id in ended {
         let command = session::Command::End {
@@ -193,16 +198,17 @@ async fn take_in(
 }
 
 /// Connections that the gateway no longer has, and lost ones that it still has. A connection that
-/// began just before the list was made may not be on it yet.
+/// began just before the list was made may not be on it yet; one that was lost after that is not
+/// found again by it, and neither is one whose client has another that is open or was lost later.
 fn reconcile(
     app: &AppState,
     gateway_id: &GatewayId,
     clients: &[ConnectedClient],
     seen_at: DateTime<Utc>,
 ) -> (Vec<SessionId>, Vec<SessionId>) {
-    let mut by_name: HashMap<&str, Vec<&ConnectedClient>> = HashMap::new();
-    for client in clients.iter().take(MAX_CLIENTS) {
-        by_name.entry(&client.common_name).or_default().push(client);
+    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (n, client) in clients.iter().enumerate() {
+        by_name.entry(&client.common_name).or_default().push(n);
     }
     let is_meant = |session: &SessionEntry, client: &ConnectedClient| match &client.session_id {
         Some(id) => *id == session.id,
@@ -211,17 +217,27 @@ fn reconcile(
                 && (client.vpn_ipv4.is_none() || client.vpn_ipv4 == session.vpn_ip)
         }
     };
+    let clients_of = |session: &SessionEntry| -> Vec<usize> {
+        let name = session.common_name.as_ref();
+        let named = name.and_then(|it| by_name.get(it.as_str())).into_iter().flatten().copied();
+        named.filter(|n| is_meant(session, &clients[*n])).collect()
+    };
     let state = app.services.index.read();
-    let (mut ended, mut resumed) = (Vec::new(), Vec::new());
+    let (mut ended, mut resumed, mut found) = (Vec::new(), Vec::new(), HashSet::new());
+    for session in state.sessions_of(gateway_id).filter(|it| it.lost_at.is_none()) {
+        let its = clients_of(session);
+        if its.is_empty() && seen_at - session.connected_at > YOUNG {
+            ended.push(session.id.clone());
+        }
+        found.extend(its);
+    }
     for session in state.sessions_of(gateway_id) {
-        let named = session.common_name.as_ref().and_then(|it| by_name.get(it.as_str()));
-        let present = named.is_some_and(|it| it.iter().any(|client| is_meant(session, client)));
-        match (present, session.lost_at) {
-            (false, None) if seen_at - session.connected_at > YOUNG => {
-                ended.push(session.id.clone());
-            }
-            (true, Some(_)) => resumed.push(session.id.clone()),
-            _ => {}
+        if session.lost_at.is_none_or(|at| seen_at <= at) {
+            continue;
+        }
+        if let Some(client) = clients_of(session).into_iter().find(|it| !found.contains(it)) {
+            found.insert(client);
+            resumed.push(session.id.clone());
         }
     }
     (ended, resumed)

@@ -12,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use gatekey_aggregates::values::{GatewayId, SessionId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -107,29 +108,35 @@ fn make_room<K, V>(map: &mut HashMap<K, V>, is_remembered: impl Fn(&V) -> bool) 
     }
 }
 
-/// Lets one task at a time run for each gateway. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Turns {
-    taken: Arc<Mutex<HashSet<GatewayId>>>,
+/// Lets one task at a time run for each gateway, connection or the like. Cheap to clone.
+#[derive(Clone)]
+pub struct Turns<K: Eq + Hash> {
+    taken: Arc<Mutex<HashSet<K>>>,
 }
 
-/// A gateway's turn, until it is dropped.
-pub struct Turn {
-    taken: Arc<Mutex<HashSet<GatewayId>>>,
-    gateway_id: GatewayId,
-}
-
-impl Turns {
-    /// The gateway's turn, unless it is taken.
-    pub fn begin(&self, gateway_id: &GatewayId) -> Option<Turn> {
-        let is_free = self.taken.lock().insert(gateway_id.clone());
-        is_free.then(|| Turn { taken: self.taken.clone(), gateway_id: gateway_id.clone() })
+impl<K: Eq + Hash> Default for Turns<K> {
+    fn default() -> Self {
+        Self { taken: Arc::default() }
     }
 }
 
-impl Drop for Turn {
+/// Somebody's turn, until it is dropped.
+pub struct Turn<K: Eq + Hash> {
+    taken: Arc<Mutex<HashSet<K>>>,
+    key: K,
+}
+
+impl<K: Eq + Hash + Clone> Turns<K> {
+    /// The turn of `key`, unless it is taken.
+    pub fn begin(&self, key: &K) -> Option<Turn<K>> {
+        let is_free = self.taken.lock().insert(key.clone());
+        is_free.then(|| Turn { taken: self.taken.clone(), key: key.clone() })
+    }
+}
+
+impl<K: Eq + Hash> Drop for Turn<K> {
     fn drop(&mut self) {
-        self.taken.lock().remove(&self.gateway_id);
+        self.taken.lock().remove(&self.key);
     }
 }
 
@@ -159,5 +166,14 @@ mod tests {
         refused(Some(session.clone()));
         assert_eq!(swallows("ada", ip, now), Some(Some(session.clone())));
         assert!(memory.is_unwanted(&session));
+    }
+
+    #[test]
+    fn a_turn_is_one_tasks_until_it_is_over() {
+        let turns = Turns::default();
+        let turn = turns.begin(&1);
+        assert!(turn.is_some() && turns.begin(&1).is_none() && turns.begin(&2).is_some());
+        drop(turn);
+        assert!(turns.begin(&1).is_some());
     }
 }

@@ -345,3 +345,117 @@ async fn a_named_session_is_ended_by_its_own_gateway() {
         (Some(EndReason::Disconnected), Some(5))
     );
 }
+
+#[tokio::test]
+async fn a_named_report_that_comes_again_changes_nothing() {
+    let agents = Agents::new().await;
+    let named = json!({"event_id": "e-1", "occurred_at": at(-60)});
+    let first = agents.connect("a1", "10.0.0.2", named.clone()).await;
+    assert_eq!(agents.connect("a1", "10.0.0.2", named.clone()).await, first);
+    let holder = agents.connect("b1", "10.0.0.2", json!({"occurred_at": at(-30)})).await;
+    assert_eq!(agents.ended(&first).await, Some(EndReason::Superseded));
+    let again = json!({"event_id": "e-1"});
+    assert_eq!(agents.connect("a1", "10.0.0.2", again).await, first);
+    assert_eq!(agents.ended(&holder).await, None);
+    assert_eq!(agents.history().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_late_connect_takes_no_address_from_a_later_one() {
+    let agents = Agents::new().await;
+    let holder = agents.connect("b1", "10.0.0.2", json!({"occurred_at": at(-30)})).await;
+    for more in [json!({"occurred_at": at(-60)}), json!({"occurred_at": at(-50), "event_id": "e"})]
+    {
+        let late = agents.connect("a1", "10.0.0.2", more.clone()).await;
+        let session = agents.session(&late).await;
+        assert_eq!(session.ended, Some(EndReason::Superseded), "{more}");
+    }
+    assert_eq!(agents.ended(&holder).await, None);
+    let sql = "SELECT disconnected_at FROM connections WHERE end_reason = 'superseded'";
+    let ends: Vec<(i64,)> = agents.plane.state.services.db.all(sql, &[]).await.unwrap();
+    let holder_began = (start() - TimeDelta::seconds(30)).timestamp_micros();
+    assert_eq!(ends, [(holder_began,), (holder_began,)]);
+}
+
+#[tokio::test]
+async fn a_repeat_of_a_lost_session_whose_address_is_taken_is_a_new_one() {
+    let agents = Agents::new().await;
+    let lost = agents.connect("a1", "10.0.0.2", json!({})).await;
+    agents.lose(&lost).await;
+    // Nobody has its address: it is back.
+    assert_eq!(agents.connect("a1", "10.0.0.2", json!({})).await, lost);
+    assert_eq!(agents.ended(&lost).await, None);
+    agents.lose(&lost).await;
+    let taker = agents.connect("b1", "10.0.0.2", json!({})).await;
+    let new = agents.connect("a1", "10.0.0.2", json!({})).await;
+    assert_ne!(new, lost);
+    assert_eq!(agents.ended(&new).await, None);
+    assert_eq!(agents.ended(&lost).await, Some(EndReason::GatewayLost));
+    assert_eq!(agents.ended(&taker).await, Some(EndReason::Superseded));
+}
+
+/// Ada was lost, Bob took her address and left: the index, live and from the views, finds Ada again.
+#[tokio::test]
+async fn an_address_is_the_next_ones_when_its_holder_ends() {
+    let agents = Agents::new().await;
+    let ada = agents.connect("a1", "10.0.0.2", json!({})).await;
+    agents.lose(&ada).await;
+    let bob = agents.connect("b1", "10.0.0.2", json!({})).await;
+    let holder = |state: &crate::access::State| {
+        let ip = value("10.0.0.2");
+        state.session_at(&value("gw-east"), ip).map(|it| it.id.clone())
+    };
+    let index = &agents.plane.state.services.index;
+    assert_eq!(holder(&index.read()), Some(bob.clone()));
+    let body = disconnect(json!({"common_name": "bob@example.com"}));
+    agents.post("disconnect", body).await;
+    assert_eq!(agents.ended(&bob).await, Some(EndReason::Disconnected));
+    assert_eq!(holder(&index.read()), Some(ada));
+    let db = &agents.plane.state.services.db;
+    let loaded = crate::access::load(db, agents.clock.now()).await.unwrap();
+    assert_eq!(loaded.sessions_by_address, index.read().sessions_by_address);
+}
+
+#[tokio::test]
+async fn a_heartbeat_finds_lost_sessions_again_but_not_in_place_of_open_ones() {
+    let agents = Agents::new().await;
+    let taken_in = async || {
+        let turns = &agents.plane.state.heartbeats;
+        until("it is taken in", async || turns.begin(&value("gw-east")).is_some()).await;
+    };
+    let list = |more: Value| {
+        let mut body = json!({"connected_clients": [{"common_name": "ada@example.com"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let older = agents.connect("a1", "10.0.0.2", json!({"occurred_at": at(-60)})).await;
+    let lost = agents.connect("a1", "10.0.0.3", json!({"occurred_at": at(-50)})).await;
+    agents.lose(&older).await;
+    agents.lose(&lost).await;
+    // Made before they were lost, or when.
+    for seconds in [-1, 0] {
+        agents.post("heartbeat", list(json!({"occurred_at": at(seconds)}))).await;
+        taken_in().await;
+        assert_eq!(agents.ended(&lost).await, Some(EndReason::GatewayLost));
+    }
+    agents.clock.advance(TimeDelta::seconds(1));
+    let open = agents.connect("a2", "10.0.0.4", json!({})).await;
+    agents.post("heartbeat", list(json!({}))).await;
+    taken_in().await;
+    assert_eq!(agents.ended(&lost).await, Some(EndReason::GatewayLost));
+    agents.post("disconnect", disconnect(json!({"session_id": open}))).await;
+    // One client is one session: the newest.
+    agents.post("heartbeat", list(json!({}))).await;
+    taken_in().await;
+    assert_eq!(agents.ended(&lost).await, None);
+    assert_eq!(agents.ended(&older).await, Some(EndReason::GatewayLost));
+    // A list that is too long ends nobody.
+    agents.clock.advance(TimeDelta::seconds(70));
+    let too_long = vec![json!({"common_name": "eve"}); 10_001];
+    agents.post("heartbeat", json!({"connected_clients": too_long})).await;
+    taken_in().await;
+    assert_eq!(agents.ended(&lost).await, None);
+    agents.post("heartbeat", json!({"connected_clients": []})).await;
+    taken_in().await;
+    assert_eq!(agents.ended(&lost).await, Some(EndReason::Disconnected));
+}
