@@ -4,7 +4,7 @@
 use super::append::{Append, AppendError, StreamAppend};
 use gatekey_aggregates::values::Cidr;
 use gatekey_aggregates::{Claim, ClaimKind, ClaimRule};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What the batch's decisions depend on, and then what they make of it.
 #[derive(Debug, Default)]
@@ -21,6 +21,7 @@ pub struct Facts {
 impl Facts {
     /// Accepts a command and makes its changes to the facts, or refuses it and makes none.
     pub fn admit(&mut self, append: &Append) -> Result<(), AppendError> {
+        check_streams_differ(append)?;
         for stream in &append.streams {
             self.check_version(stream)?;
         }
@@ -144,6 +145,17 @@ impl Facts {
     }
 }
 
+/// Two decisions on one stream were made without knowing of each other.
+fn check_streams_differ(append: &Append) -> Result<(), AppendError> {
+    let mut seen = HashSet::new();
+    match append.streams.iter().find(|it| !seen.insert((it.aggregate_type, &it.aggregate_id))) {
+        None => Ok(()),
+        Some(StreamAppend { aggregate_type, aggregate_id, .. }) => Err(AppendError::Broken(
+            format!("{aggregate_type} {aggregate_id} is decided on twice in one command"),
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +198,17 @@ mod tests {
             Err(AppendError::Stale { .. })
         ));
         assert_eq!(facts.admit(&append("gw-a", 2, &[], &[])), Ok(()));
+    }
+
+    #[test]
+    fn a_command_decides_once_on_a_stream() {
+        let mut facts = Facts::default();
+        let mut twice = append("gw-a", 0, &[name("east")], &[]);
+        twice.streams.extend(append("gw-a", 0, &[], &[]).streams);
+        assert!(matches!(facts.admit(&twice), Err(AppendError::Broken(_))));
+        assert!(facts.changed.is_empty());
+        twice.streams[1].aggregate_type = "network";
+        assert_eq!(facts.admit(&twice), Ok(()));
     }
 
     #[test]

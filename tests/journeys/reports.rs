@@ -226,7 +226,6 @@ on_both! {
         // Ada is lost; Bob takes her address and leaves; she is back, and Cyd takes it from her.
         let adas = connect(ada).await;
         stage.fall_silent().await.unwrap();
-        plane.clock.advance(TimeDelta::seconds(1));
         let bobs = connect(bob).await;
         let said = json!({"connected_clients": [
             {"common_name": ada.common_name, "client_ip": ada.client_ip},

@@ -143,6 +143,23 @@ where
     }
 }
 
+/// Reads an optional value; a text that is none is as if it were not there.
+pub fn absent_if_unreadable<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+{
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.and_then(|text| text.parse().ok()))
+}
+
+/// Reads an optional address; a text that is none is as if it were not there.
+pub fn address_if_readable<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<IpAddr>, D::Error> {
+    Ok(absent_if_unreadable(deserializer)?.map(canonical_ip))
+}
+
 /// Reads an optional address; IPv4 mapped into IPv6 is IPv4.
 pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
     match Option::<String>::deserialize(deserializer)? {

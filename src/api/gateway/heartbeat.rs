@@ -3,7 +3,9 @@
 //! Answered from memory. What follows from it (came online, another address, connections that the
 //! gateway has and we have not) is done in the background.
 
-use super::call::{AgentCall, AgentRequest, absent_if_empty, address};
+use super::call::{
+    AgentCall, AgentRequest, absent_if_empty, absent_if_unreadable, address_if_readable,
+};
 use crate::access::SessionEntry;
 use crate::api::{ApiError, Json};
 use crate::app::AppState;
@@ -25,14 +27,17 @@ const YOUNG: TimeDelta = TimeDelta::minutes(1);
 /// would seem gone.
 const MAX_CLIENTS: usize = 10_000;
 
-/// A sign of life.
+/// Longest configuration version that is kept; none of ours is as long.
+const MAX_CONFIG_VERSION: usize = 128;
+
+/// A sign of life. Most of it is optional, and what can't be read does not make it less of one.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = HeartbeatRequest)]
 pub struct Request {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
     token: Option<String>,
     /// The address under which the gateway is reached.
-    #[serde(default, deserialize_with = "address")]
+    #[serde(default, deserialize_with = "address_if_readable")]
     #[schema(value_type = Option<String>, example = "203.0.113.10")]
     public_ip: Option<IpAddr>,
     /// How many clients are connected.
@@ -53,17 +58,17 @@ pub struct Request {
 #[derive(Deserialize, ToSchema)]
 pub struct ConnectedClient {
     /// The connection, where the agent knows its id.
-    #[serde(default, deserialize_with = "absent_if_empty")]
+    #[serde(default, deserialize_with = "absent_if_unreadable")]
     #[schema(value_type = Option<String>, example = "con-01k9x3")]
     session_id: Option<SessionId>,
     /// The certificate's common name.
     common_name: String,
     /// From where.
-    #[serde(default, deserialize_with = "address")]
+    #[serde(default, deserialize_with = "address_if_readable")]
     #[schema(value_type = Option<String>)]
     client_ip: Option<IpAddr>,
     /// Its address inside the VPN.
-    #[serde(default, deserialize_with = "address")]
+    #[serde(default, deserialize_with = "address_if_readable")]
     #[schema(value_type = Option<String>)]
     vpn_ipv4: Option<IpAddr>,
     /// Since when.
@@ -113,11 +118,12 @@ pub async fn heartbeat(
     call: AgentCall<Request>,
 ) -> Result<Json<Answer>, ApiError> {
     let AgentCall { gateway_id, gateway_name, metadata, body } = call;
+    let has_version = body.config_version.filter(|it| it.chars().count() <= MAX_CONFIG_VERSION);
     app.services.telemetry.heartbeat(
         &gateway_id,
         body.active_clients,
         body.openvpn_running,
-        body.config_version.clone(),
+        has_version.clone(),
     );
     let now = app.services.clock.now();
     let (config_version, renewal_due, news) = {
@@ -149,7 +155,7 @@ pub async fn heartbeat(
             });
         }
     }
-    let up_to_date = body.config_version.as_deref() == Some(config_version.as_str());
+    let up_to_date = has_version.as_deref() == Some(config_version.as_str());
     Ok(Json(Answer {
         status: "ok",
         gateway_id,
@@ -232,7 +238,7 @@ fn reconcile(
         found.extend(its);
     }
     for session in state.sessions_of(gateway_id) {
-        if session.lost_at.is_none_or(|at| seen_at <= at) {
+        if session.lost_at.is_none_or(|at| seen_at < at) {
             continue;
         }
         if let Some(client) = clients_of(session).into_iter().find(|it| !found.contains(it)) {
