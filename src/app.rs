@@ -6,7 +6,7 @@ use std::sync::Arc;
 use utoipa::openapi::OpenApi;
 
 use crate::api::edge::{self, Edge};
-use crate::api::gateway::{ConnectMemory, Turns};
+use crate::api::gateway::{ConnectMemory, PollMemory, Turns};
 use crate::api::health::Health;
 use crate::api::{self, openapi};
 use crate::config::Config;
@@ -24,6 +24,8 @@ pub struct AppState {
     pub health: Health,
     /// Connects that were refused lately.
     pub connects: ConnectMemory,
+    /// Clients that polled lately.
+    pub polls: PollMemory,
     /// Gateways whose heartbeat is being taken in.
     pub heartbeats: Turns<GatewayId>,
     /// Connections that are being resumed.
@@ -40,6 +42,7 @@ impl AppState {
             services,
             health,
             connects: ConnectMemory::default(),
+            polls: PollMemory::default(),
             heartbeats: Turns::default(),
             resumes: Turns::default(),
             provisioning: Arc::default(),

@@ -683,6 +683,32 @@ impl State {
         serials.iter().rev().find(is_good).or_else(|| serials.last())
     }
 
+    /// The same for clients of whom nothing else is known: only where it can't be another's, nor a
+    /// stand-in for one that was revoked.
+    pub fn sole_serial(
+        &self,
+        gateway_id: &GatewayId,
+        common_name: &str,
+        now: DateTime<Utc>,
+    ) -> Option<&Serial> {
+        let name = common_name.parse().ok()?;
+        let serials = self.serials_by_name.get(&(gateway_id.clone(), name))?;
+        let unexpired = || {
+            serials
+                .iter()
+                .filter_map(|serial| self.certificates.get(serial))
+                .filter(|it| now < it.not_after)
+        };
+        let owner = |it: &'_ CertificateEntry| match &it.subject {
+            Subject::Client { user_id, .. } => Some(user_id.clone()),
+            Subject::Server { .. } => None,
+        };
+        let mut owners = unexpired().map(owner);
+        let first = owners.next()?;
+        let is_clear = owners.all(|it| it == first) && unexpired().all(|it| it.revoked.is_none());
+        if is_clear { self.newest_serial(gateway_id, common_name, now) } else { None }
+    }
+
     /// The certificate with this id.
     pub fn certificate(&self, id: &CertificateId) -> Option<&CertificateEntry> {
         self.serials.get(id).and_then(|serial| self.certificates.get(serial))

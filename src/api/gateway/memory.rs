@@ -1,4 +1,4 @@
-//! What this node remembers between two reports of an agent, for two minutes.
+//! What this node remembers between two reports of an agent.
 //!
 //! OpenVPN runs client-disconnect even after a refused connect, and agents send no id of the
 //! connection. So a refused connect is remembered, and swallows its one disconnect: it must not end
@@ -9,7 +9,7 @@
 //! that name the connection when it ends, as ours do, don't depend on it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use gatekey_aggregates::values::{GatewayId, SessionId};
+use gatekey_aggregates::values::{GatewayId, Serial, SessionId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -57,8 +57,8 @@ impl ConnectMemory {
         now: DateTime<Utc>,
     ) {
         let inner = &mut *self.inner.lock();
-        make_room(&mut inner.refused, |all| all.iter().any(|it| is_remembered(it.at, now)));
-        make_room(&mut inner.unwanted, |at| is_remembered(*at, now));
+        make_room(&mut inner.refused, MAX, |all| all.iter().any(|it| is_remembered(it.at, now)));
+        make_room(&mut inner.unwanted, MAX, |at| is_remembered(*at, now));
         if let Some(id) = &session_id {
             inner.unwanted.insert(id.clone(), now);
         }
@@ -99,12 +99,61 @@ fn is_remembered(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     now - at <= REMEMBERED
 }
 
-fn make_room<K, V>(map: &mut HashMap<K, V>, is_remembered: impl Fn(&V) -> bool) {
-    if map.len() >= MAX {
+fn make_room<K, V>(map: &mut HashMap<K, V>, max: usize, is_remembered: impl Fn(&V) -> bool) {
+    if map.len() >= max {
         map.retain(|_, it| is_remembered(it));
-        if map.len() >= MAX {
+        if map.len() >= max {
             map.clear();
         }
+    }
+}
+
+/// For how long a client that polls is known by its address after its connection ended here.
+const POLLED: TimeDelta = TimeDelta::hours(1);
+/// Addresses whose clients are remembered at once; past this, the old ones go first.
+const MAX_POLLED: usize = 100_000;
+
+/// Remembers with which certificate who polls came in, should the connection end here and go on
+/// there. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct PollMemory {
+    polled: Arc<Mutex<HashMap<(GatewayId, IpAddr), Polled>>>,
+}
+
+struct Polled {
+    at: DateTime<Utc>,
+    common_name: String,
+    serial: Serial,
+}
+
+impl PollMemory {
+    /// A client whose connection is known has polled.
+    pub fn saw(
+        &self,
+        gateway_id: &GatewayId,
+        vpn_ip: IpAddr,
+        common_name: &str,
+        serial: &Serial,
+        now: DateTime<Utc>,
+    ) {
+        let polled = &mut *self.polled.lock();
+        make_room(polled, MAX_POLLED, |it| now - it.at <= POLLED);
+        let seen = Polled { at: now, common_name: common_name.to_owned(), serial: serial.clone() };
+        polled.insert((gateway_id.clone(), vpn_ip), seen);
+    }
+
+    /// The certificate of the client of that name that was last known at an address.
+    pub fn serial(
+        &self,
+        gateway_id: &GatewayId,
+        vpn_ip: IpAddr,
+        common_name: &str,
+        now: DateTime<Utc>,
+    ) -> Option<Serial> {
+        let polled = self.polled.lock();
+        let seen = polled.get(&(gateway_id.clone(), vpn_ip))?;
+        let is_it = seen.common_name == common_name && now - seen.at <= POLLED;
+        is_it.then(|| seen.serial.clone())
     }
 }
 

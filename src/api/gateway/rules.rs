@@ -4,16 +4,19 @@
 //! time: anything but yes is an empty list, which cuts a live tunnel.
 
 use super::call::{AgentCall, AgentRequest, address};
+use super::memory::PollMemory;
 use super::verify::fresh_enough;
-use crate::access::{Attempt, State as AccessState, admit, effective_rules, is_within};
+use crate::access::{
+    Attempt, State as AccessState, UserEntry, admit, check_user, effective_rules, is_within,
+};
 use crate::api::{ApiError, Json};
 use crate::app::AppState;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::access_rule::Definition;
-use gatekey_aggregates::values::{AccessRuleId, GatewayId, SessionId};
+use gatekey_aggregates::values::{AccessRuleId, GatewayId, GroupName, SessionId, UserId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use utoipa::ToSchema;
 
@@ -89,7 +92,7 @@ pub async fn client_rules(
     let AgentCall { gateway_id, metadata, body, .. } = call;
     let (allowed, lost) = if fresh_enough(&app).is_ok() {
         let state = app.services.index.read();
-        rules_of(&state, &gateway_id, &body, app.services.clock.now())
+        rules_of(&state, &app.polls, &gateway_id, &body, app.services.clock.now())
     } else {
         (Vec::new(), None)
     };
@@ -107,6 +110,7 @@ pub async fn client_rules(
 /// The rules of a client, and its connection if that was thought lost.
 fn rules_of(
     state: &AccessState,
+    polls: &PollMemory,
     gateway_id: &GatewayId,
     body: &ClientRequest,
     now: DateTime<Utc>,
@@ -115,11 +119,21 @@ fn rules_of(
         .client_ip
         .and_then(|ip| state.session_at(gateway_id, ip))
         .filter(|it| it.common_name.as_ref().is_some_and(|name| name.as_str() == body.user_id));
-    // An agent may ask before its report of the connection has arrived.
-    let serial = match session {
-        Some(session) => Some(&session.serial),
-        None => state.newest_serial(gateway_id, &body.user_id, now),
+    let name = &body.user_id;
+    let remembered = match (session, body.client_ip) {
+        (Some(session), Some(ip)) => {
+            polls.saw(gateway_id, ip, name, &session.serial, now);
+            None
+        }
+        // One that has ended here may go on there, with the certificate that it had.
+        (None, Some(ip)) => polls.serial(gateway_id, ip, name, now),
+        (_, None) => None,
     };
+    let serial = session
+        .map(|it| &it.serial)
+        .or(remembered.as_ref())
+        // An agent may ask before its report of the connection has arrived.
+        .or_else(|| state.sole_serial(gateway_id, name, now));
     let attempt = Attempt {
         gateway_id,
         serial,
@@ -194,7 +208,7 @@ pub struct AllAnswer {
 
 /// Get all rules for refresh
 ///
-/// Every active rule that can apply at this gateway.
+/// Every active rule that can apply at this gateway to somebody who may use it.
 #[utoipa::path(
     post, path = "/gateway/all-rules", tag = "Gateway", operation_id = "getAllRules",
     request_body = AllRequest,
@@ -211,24 +225,34 @@ pub async fn all_rules(
     let mut group_rules = BTreeMap::<String, Vec<AccessRuleId>>::new();
     if fresh_enough(&app).is_ok() {
         let state = app.services.index.read();
-        if let Some(gateway) = state.gateways.get(&call.gateway_id) {
+        let gateway = state.gateways.get(&call.gateway_id);
+        if let Some(gateway) = gateway.filter(|it| it.configuration.active) {
+            let may = |(id, user): &(&UserId, &UserEntry)| check_user(gateway, id, user).is_ok();
+            let permitted: HashMap<&UserId, &UserEntry> = state.users.iter().filter(may).collect();
+            let groups: HashSet<&GroupName> =
+                permitted.values().flat_map(|user| &user.groups).collect();
             let applicable = state
                 .rules
                 .iter()
                 .filter(|(_, rule)| rule.definition.active && is_within(&state, gateway, rule));
             for (id, rule) in applicable {
-                for user in &rule.users {
+                let mut is_somebodys = false;
+                for user in rule.users.iter().filter(|it| permitted.contains_key(*it)) {
                     user_rules.entry(user.to_string()).or_default().push(id.clone());
+                    is_somebodys = true;
                 }
-                for group in &rule.groups {
+                for group in rule.groups.iter().filter(|it| groups.contains(*it)) {
                     group_rules.entry(group.to_string()).or_default().push(id.clone());
+                    is_somebodys = true;
                 }
-                rules.push(RuleAtGateway {
-                    id: id.clone(),
-                    name: rule.definition.name.to_string(),
-                    destination: destination(&rule.definition),
-                    is_active: true,
-                });
+                if is_somebodys {
+                    rules.push(RuleAtGateway {
+                        id: id.clone(),
+                        name: rule.definition.name.to_string(),
+                        destination: destination(&rule.definition),
+                        is_active: true,
+                    });
+                }
             }
         }
     }

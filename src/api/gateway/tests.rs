@@ -11,11 +11,15 @@ use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{Request, StatusCode};
 use chrono::{DateTime, TimeDelta, Utc};
+use gatekey_aggregates::access_rule::{self, AccessRule, Definition, Target, TargetType};
 use gatekey_aggregates::certificate::{self, Certificate, Issuance, Subject};
 use gatekey_aggregates::gateway::{self, Configuration, Gateway};
+use gatekey_aggregates::network::{self, Network};
 use gatekey_aggregates::session::{self, EndReason, Session};
 use gatekey_aggregates::user::{self, Profile, User};
-use gatekey_aggregates::values::{CryptoProfile, GatewayId, Role, SessionId, Transport, UserId};
+use gatekey_aggregates::values::{
+    CryptoProfile, GatewayId, RevocationReason, Role, SessionId, Transport, UserId,
+};
 use gatekey_aggregates::{Metadata, PersonId, Personal, Root};
 use gatekey_projections::Db;
 use serde_json::{Value, json};
@@ -126,6 +130,35 @@ impl Agents {
             fingerprint: "0".repeat(64),
         };
         self.run::<Certificate>(id, certificate::Command::Issue(issuance)).await;
+    }
+
+    /// A rule to one address in a network that is attached to gw-east.
+    async fn rule(&self, id: &str, address: &str) {
+        if self.plane.state.services.index.read().networks.is_empty() {
+            let definition = network::Definition {
+                name: value("office"),
+                cidr: value("10.9.0.0/16"),
+                description: value(""),
+            };
+            self.run::<Network>("net-1", network::Command::Create(definition)).await;
+            self.run::<Gateway>("gw-east", gateway::Command::AttachNetwork(value("net-1"))).await;
+        }
+        let definition = Definition {
+            name: value(id),
+            description: value(""),
+            target: Target::parse(TargetType::Ip, address).unwrap(),
+            port_range: None,
+            protocol: None,
+            network_id: None,
+            active: true,
+        };
+        self.run::<AccessRule>(id, access_rule::Command::Create(definition)).await;
+    }
+
+    /// How many rules a client that polls has.
+    async fn polls(&self, name: &str, vpn_ip: &str) -> usize {
+        let body = json!({"user_id": format!("{name}@example.com"), "client_ip": vpn_ip});
+        self.post("client-rules", body).await["allowed"].as_array().unwrap().len()
     }
 
     /// An agent's call, as a future that borrows nothing.
@@ -475,4 +508,78 @@ async fn what_a_heartbeat_says_wrongly_it_does_not_say() {
     assert_eq!(agents.ended(&id).await, None);
     let said = agents.plane.state.services.telemetry.gateway(&value("gw-east")).unwrap();
     assert_eq!(said.config_version, None);
+}
+
+/// Who polls is known by the certificate that they came in with, not by another of the same name.
+#[tokio::test]
+async fn a_revoked_certificate_reaches_nothing_through_another_of_the_same_name() {
+    let agents = Agents::new().await;
+    agents.rule("rule-1", "10.9.0.1").await;
+    let assign = access_rule::Command::AssignUser(value("usr-ada"));
+    agents.run::<AccessRule>("rule-1", assign).await;
+    // Before the report of the connection there is no doubt who it is.
+    assert_eq!(agents.polls("ada", "10.0.0.2").await, 1);
+    agents.connect("a1", "10.0.0.2", json!({})).await;
+    assert_eq!(agents.polls("ada", "10.0.0.2").await, 1);
+    // It ended here and goes on there.
+    agents.post("disconnect", disconnect(json!({}))).await;
+    assert_eq!(agents.known(), []);
+    assert_eq!(agents.polls("ada", "10.0.0.2").await, 1);
+    let revoke = certificate::Command::Revoke(RevocationReason::KeyCompromise);
+    agents.run::<Certificate>("cfg-1", revoke.clone()).await;
+    assert_eq!(agents.polls("ada", "10.0.0.2").await, 0);
+    // At an address where nobody was known it may be the revoked one.
+    assert_eq!(agents.polls("ada", "10.0.0.3").await, 0);
+    // The other one is good where it is known, also after the end; but not under another's name.
+    agents.connect("a2", "10.0.0.3", json!({})).await;
+    assert_eq!(agents.polls("ada", "10.0.0.3").await, 1);
+    agents.post("disconnect", disconnect(json!({}))).await;
+    assert_eq!(agents.polls("ada", "10.0.0.3").await, 1);
+    assert_eq!(agents.polls("bob", "10.0.0.3").await, 0);
+    agents.clock.advance(TimeDelta::hours(1) + TimeDelta::seconds(1));
+    assert_eq!(agents.polls("ada", "10.0.0.3").await, 0);
+}
+
+#[tokio::test]
+async fn all_rules_are_those_of_people_who_may_use_the_gateway() {
+    let agents = Agents::new().await;
+    for n in 1..=4 {
+        agents.rule(&format!("rule-{n}"), &format!("10.9.0.{n}")).await;
+    }
+    let assign = |user: &str| access_rule::Command::AssignUser(value(user));
+    let assign_group = |group: &str| access_rule::Command::AssignGroup(value(group));
+    agents.run::<AccessRule>("rule-1", assign("usr-ada")).await;
+    agents.run::<AccessRule>("rule-1", assign("usr-bob")).await;
+    agents.run::<AccessRule>("rule-2", assign_group("adas")).await;
+    agents.run::<AccessRule>("rule-3", assign_group("bobs")).await;
+    let all = async || agents.post("all-rules", json!({})).await;
+    let ids = |answer: &Value| -> Vec<String> {
+        let rules = answer["rules"].as_array().unwrap().iter();
+        rules.map(|it| it["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = all().await;
+    assert_eq!(ids(&before), ["rule-1", "rule-2", "rule-3"]);
+    assert_eq!(before["user_rules"], json!({"usr-ada": ["rule-1"], "usr-bob": ["rule-1"]}));
+    assert_eq!(before["group_rules"], json!({"adas": ["rule-2"], "bobs": ["rule-3"]}));
+
+    agents.run::<Gateway>("gw-east", gateway::Command::RevokeUser(value("usr-bob"))).await;
+    let after = all().await;
+    assert_eq!(ids(&after), ["rule-1", "rule-2"]);
+    assert_eq!(after["user_rules"], json!({"usr-ada": ["rule-1"]}));
+    assert_eq!(after["group_rules"], json!({"adas": ["rule-2"]}));
+    assert_ne!(after["hash"], before["hash"]);
+    agents.run::<User>("usr-ada", user::Command::Disable).await;
+    assert_eq!(ids(&all().await), Vec::<String>::new());
+    agents.run::<User>("usr-ada", user::Command::Enable).await;
+    assert_eq!(all().await["hash"], after["hash"]);
+
+    let configuration = {
+        let state = agents.plane.state.services.index.read();
+        state.gateways[&value::<GatewayId>("gw-east")].configuration.clone()
+    };
+    let inactive = Configuration { active: false, ..configuration };
+    agents.run::<Gateway>("gw-east", gateway::Command::Configure(inactive)).await;
+    let nothing = all().await;
+    assert_eq!(ids(&nothing), Vec::<String>::new());
+    assert_eq!((&nothing["user_rules"], &nothing["group_rules"]), (&json!({}), &json!({})));
 }

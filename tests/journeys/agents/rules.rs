@@ -143,17 +143,22 @@ both! {
         assert_eq!(same["rules"], known["rules"]);
         assert_ne!(same["timestamp"], known["timestamp"]);
 
-        // What is one does.
+        // Neither does a rule of nobody who may use the gateway.
         let printer = admin.create_rule("printer", "ip", "10.77.0.20", json!({})).await;
-        changed(&scene.gateway, &mut known).await;
-        assert_eq!(known["rules"].as_array().unwrap().len(), 2);
+        let staff = admin.create_user_with("cy", json!({"groups": ["staff"]})).await;
+        let groups = format!("/admin/access-rules/{printer}/groups");
+        admin.post(&groups, &json!({"group": "staff"})).await.created();
+        assert_eq!(all(&scene.gateway).await["hash"], known["hash"]);
+
+        // What is one does.
         admin.assign(&printer, &scene.ada).await;
         changed(&scene.gateway, &mut known).await;
+        assert_eq!(known["rules"].as_array().unwrap().len(), 2);
         let mut both = vec![scene.wiki.as_str(), &printer];
         both.sort_unstable();
         assert_eq!(known["user_rules"], json!({&scene.ada.id: both}));
-        let groups = format!("/admin/access-rules/{printer}/groups");
-        admin.post(&groups, &json!({"group": "staff"})).await.created();
+        assert_eq!(known["group_rules"], json!({}));
+        admin.grant(&scene.gateway, &staff).await;
         changed(&scene.gateway, &mut known).await;
         assert_eq!(known["group_rules"], json!({"staff": [printer]}));
         let path = format!("/admin/access-rules/{printer}");
