@@ -10,6 +10,7 @@ use gatekey_aggregates::certificate::Subject;
 use gatekey_aggregates::values::{
     AccessRuleId, CertificateId, Cidr, CommonName, GatewayId, Serial, TokenHash, UserId,
 };
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Why somebody is not let in. Stable codes; the texts reach the person at the client.
@@ -211,11 +212,13 @@ pub fn effective_rules<'a>(
     user_id: &'a UserId,
     user: &'a UserEntry,
 ) -> impl Iterator<Item = (&'a AccessRuleId, &'a RuleEntry)> {
-    state.rules.iter().filter(move |(_, rule)| {
-        let assigned = rule.users.contains(user_id)
-            || user.groups.iter().any(|group| rule.groups.contains(group));
-        assigned && rule.definition.active && is_within(state, gateway, rule)
-    })
+    let of_groups = user.groups.iter().filter_map(|group| state.rules_by_group.get(group));
+    let assigned: BTreeSet<&AccessRuleId> =
+        state.rules_by_user.get(user_id).into_iter().chain(of_groups).flatten().collect();
+    assigned
+        .into_iter()
+        .filter_map(|id| state.rules.get_key_value(id))
+        .filter(|(_, rule)| rule.definition.active && is_within(state, gateway, rule))
 }
 
 /// Whether a rule's target lies in a network attached to the gateway. A rule that names a network
@@ -246,7 +249,7 @@ mod tests {
     use gatekey_aggregates::user::Profile;
     use gatekey_aggregates::values::{CryptoProfile, RevocationReason, Role, Transport};
     use gatekey_aggregates::{PersonId, Personal};
-    use std::collections::{BTreeSet, HashSet};
+    use std::collections::HashSet;
     use std::fmt::Debug;
     use std::str::FromStr;
 
@@ -305,9 +308,14 @@ mod tests {
                 network_id: network.map(value),
                 active: true,
             },
-            users: HashSet::from([value("usr-ada")]),
+            users: HashSet::new(),
             groups: HashSet::new(),
         }
+    }
+
+    fn assign_to_ada(state: &mut State, id: &str, rule: RuleEntry) {
+        state.rules.insert(value(id), rule);
+        state.assign_user(&value(id), value("usr-ada"));
     }
 
     /// Ada, granted gw-east by the group `staff`, with one good config for it.
@@ -498,7 +506,7 @@ mod tests {
         ];
         for (id, rule, reaches) in cases {
             let mut state = world();
-            state.rules.insert(value(id), rule);
+            assign_to_ada(&mut state, id, rule);
             assert_eq!(!reach(&state).is_empty(), reaches, "{id}");
         }
     }
@@ -506,13 +514,16 @@ mod tests {
     #[test]
     fn rules_count_for_whom_they_are_assigned_and_while_they_are_active() {
         let mut state = world();
-        let mut mine = rule(TargetType::Ip, "10.0.0.1", None);
-        mine.users.clear();
-        state.rules.insert(value("rule-1"), mine);
+        let mine = || rule(TargetType::Ip, "10.0.0.1", None);
+        state.rules.insert(value("rule-2"), mine());
         assert_eq!(reach(&state), Vec::<String>::new());
-        state.rules.get_mut(&value("rule-1")).unwrap().groups.insert(value("staff"));
-        assert_eq!(reach(&state), ["rule-1"]);
+        state.assign_group(&value("rule-2"), value("staff"));
+        assert_eq!(reach(&state), ["rule-2"]);
+        // By more than one way: once, and in order.
+        assign_to_ada(&mut state, "rule-1", mine());
+        state.assign_user(&value("rule-2"), value("usr-ada"));
+        assert_eq!(reach(&state), ["rule-1", "rule-2"]);
         state.rules.get_mut(&value("rule-1")).unwrap().definition.active = false;
-        assert_eq!(reach(&state), Vec::<String>::new());
+        assert_eq!(reach(&state), ["rule-2"]);
     }
 }

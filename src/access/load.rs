@@ -173,16 +173,12 @@ fn assemble(snapshot: Snapshot) -> Result<State, LoadError> {
     for row in &snapshot.access_rule_users {
         let failed = damaged("access_rule_users", &row.access_rule_id);
         let id = read(&row.access_rule_id).map_err(&failed)?;
-        if let Some(entry) = state.rules.get_mut(&id) {
-            entry.users.insert(read(&row.user_id).map_err(&failed)?);
-        }
+        state.assign_user(&id, read(&row.user_id).map_err(&failed)?);
     }
     for row in &snapshot.access_rule_groups {
         let failed = damaged("access_rule_groups", &row.access_rule_id);
         let id = read(&row.access_rule_id).map_err(&failed)?;
-        if let Some(entry) = state.rules.get_mut(&id) {
-            entry.groups.insert(read(&row.group_name).map_err(&failed)?);
-        }
+        state.assign_group(&id, read(&row.group_name).map_err(&failed)?);
     }
     for row in &snapshot.connections {
         let entry = session(row).map_err(damaged("connections", &row.id))?;

@@ -19,6 +19,7 @@ use gatekey_aggregates::values::{
 };
 use gatekey_aggregates::{Event, Recorded, authority, network, settings};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::net::IpAddr;
 
 /// How long an expired certificate is still told from an unknown one.
@@ -196,6 +197,10 @@ pub struct State {
     pub networks: HashMap<NetworkId, NetworkEntry>,
     /// By id; ordered, so that answers are.
     pub rules: BTreeMap<AccessRuleId, RuleEntry>,
+    /// Their ids by a user whom they are assigned to.
+    pub rules_by_user: HashMap<UserId, BTreeSet<AccessRuleId>>,
+    /// Their ids by a group that they are assigned to.
+    pub rules_by_group: HashMap<GroupName, BTreeSet<AccessRuleId>>,
     /// By serial.
     pub certificates: HashMap<Serial, CertificateEntry>,
     /// Serials by id.
@@ -406,8 +411,10 @@ impl State {
                 for gateway in self.gateways.values_mut() {
                     gateway.users.remove(&id);
                 }
-                for rule in self.rules.values_mut() {
-                    rule.users.remove(&id);
+                for rule in self.rules_by_user.remove(&id).into_iter().flatten() {
+                    if let Some(rule) = self.rules.get_mut(&rule) {
+                        rule.users.remove(&id);
+                    }
                 }
             }
         }
@@ -449,32 +456,55 @@ impl State {
             access_rule::Event::Created { definition } => {
                 let definition = definition.clone();
                 let entry = RuleEntry { definition, users: HashSet::new(), groups: HashSet::new() };
+                self.remove_rule(&id);
                 self.rules.insert(id, entry);
             }
-            access_rule::Event::Deleted {} => {
-                self.rules.remove(&id);
-            }
-            other => {
-                let Some(entry) = self.rules.get_mut(&id) else { return };
-                match other {
-                    access_rule::Event::Updated { definition } => {
-                        entry.definition = definition.clone();
-                    }
-                    access_rule::Event::UserAssigned { user_id } => {
-                        entry.users.insert(user_id.clone());
-                    }
-                    access_rule::Event::UserUnassigned { user_id } => {
-                        entry.users.remove(user_id);
-                    }
-                    access_rule::Event::GroupAssigned { group } => {
-                        entry.groups.insert(group.clone());
-                    }
-                    access_rule::Event::GroupUnassigned { group } => {
-                        entry.groups.remove(group);
-                    }
-                    access_rule::Event::Created { .. } | access_rule::Event::Deleted {} => {}
+            access_rule::Event::Updated { definition } => {
+                if let Some(entry) = self.rules.get_mut(&id) {
+                    entry.definition = definition.clone();
                 }
             }
+            access_rule::Event::UserAssigned { user_id } => self.assign_user(&id, user_id.clone()),
+            access_rule::Event::UserUnassigned { user_id } => {
+                if let Some(entry) = self.rules.get_mut(&id) {
+                    entry.users.remove(user_id);
+                    leave_out(&mut self.rules_by_user, user_id, &id);
+                }
+            }
+            access_rule::Event::GroupAssigned { group } => self.assign_group(&id, group.clone()),
+            access_rule::Event::GroupUnassigned { group } => {
+                if let Some(entry) = self.rules.get_mut(&id) {
+                    entry.groups.remove(group);
+                    leave_out(&mut self.rules_by_group, group, &id);
+                }
+            }
+            access_rule::Event::Deleted {} => self.remove_rule(&id),
+        }
+    }
+
+    /// Assigns a rule, if there is one, to a user.
+    pub fn assign_user(&mut self, id: &AccessRuleId, user_id: UserId) {
+        if let Some(entry) = self.rules.get_mut(id) {
+            entry.users.insert(user_id.clone());
+            self.rules_by_user.entry(user_id).or_default().insert(id.clone());
+        }
+    }
+
+    /// Assigns a rule, if there is one, to a group.
+    pub fn assign_group(&mut self, id: &AccessRuleId, group: GroupName) {
+        if let Some(entry) = self.rules.get_mut(id) {
+            entry.groups.insert(group.clone());
+            self.rules_by_group.entry(group).or_default().insert(id.clone());
+        }
+    }
+
+    fn remove_rule(&mut self, id: &AccessRuleId) {
+        let Some(entry) = self.rules.remove(id) else { return };
+        for user_id in &entry.users {
+            leave_out(&mut self.rules_by_user, user_id, id);
+        }
+        for group in &entry.groups {
+            leave_out(&mut self.rules_by_group, group, id);
         }
     }
 
@@ -712,5 +742,19 @@ impl State {
     /// The certificate with this id.
     pub fn certificate(&self, id: &CertificateId) -> Option<&CertificateEntry> {
         self.serials.get(id).and_then(|serial| self.certificates.get(serial))
+    }
+}
+
+/// Takes a rule out of what is assigned to `key`.
+fn leave_out<K: Eq + Hash>(
+    rules: &mut HashMap<K, BTreeSet<AccessRuleId>>,
+    key: &K,
+    id: &AccessRuleId,
+) {
+    if let Some(ids) = rules.get_mut(key) {
+        ids.remove(id);
+        if ids.is_empty() {
+            rules.remove(key);
+        }
     }
 }
