@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A benchmark may stop where it stands.
 #![allow(missing_docs)]
 
-#[allow(unused_macros)]
 #[macro_use]
 #[path = "../tests/journeys/harness/mod.rs"]
 mod harness;
