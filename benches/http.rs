@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Seconds of each run of `wrk`.
 const SECONDS: u64 = 4;
+/// The same, of disconnects: fewer, so that there is a connection for each.
+const SECONDS_OF_ENDS: u64 = 2;
 /// Interleaved runs, of which the median counts.
 const ROUNDS: usize = 3;
 /// Connections of `wrk`, and writers of the log.
@@ -32,7 +34,12 @@ const QUIET: [(&str, &str); 2] = [("GATEKEY_LOG", "warn"), ("GATEKEY_RATE_LIMITS
 
 #[tokio::main]
 async fn main() {
+    // One database by name, for a quick look.
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     for kind in [Kind::Sqlite, Kind::Postgres] {
+        if only.as_ref().is_some_and(|name| !format!("{kind:?}").eq_ignore_ascii_case(name)) {
+            continue;
+        }
         println!("{kind:?}:");
         hot_path(kind).await;
         reports(kind).await;
@@ -67,10 +74,10 @@ async fn hot_path(kind: Kind) {
     let mut rates: [Vec<f64>; 3] = Default::default();
     let mut calls = 0.0;
     for _ in 0..ROUNDS {
-        rates[0].push(wrk(&format!("{url}/health"), None).rate);
+        rates[0].push(wrk(&format!("{url}/health"), None, SECONDS).rate);
         for (index, route) in ["verify", "heartbeat"].into_iter().enumerate() {
             let path = format!("{url}/api/v1/gateway/{route}");
-            let rate = wrk(&path, Some(&scripts[index])).rate;
+            let rate = wrk(&path, Some(&scripts[index]), SECONDS).rate;
             calls += rate * SECONDS as f64;
             rates[index + 1].push(rate);
         }
@@ -124,8 +131,8 @@ async fn reports(kind: Kind) {
     let log = Log::new(kind).await;
     let url = format!("{}/api/v1/gateway", world.server.url());
     let writer = writer_rate(&log).await;
-    let begun = wrk(&format!("{url}/connect"), Some(&connect));
-    let ended = wrk(&format!("{url}/disconnect"), Some(&disconnect));
+    let begun = wrk(&format!("{url}/connect"), Some(&connect), 2 * SECONDS);
+    let ended = wrk(&format!("{url}/disconnect"), Some(&disconnect), SECONDS_OF_ENDS);
     println!("  log writer           {writer:>8.0} commands/s with views");
     for (name, run) in [("connect", begun), ("disconnect", ended)] {
         println!(
@@ -135,8 +142,11 @@ async fn reports(kind: Kind) {
             run.p99.as_secs_f64() * 1000.0
         );
     }
-    let page = admin.get("/admin/connections?per_page=1").await.json();
-    println!("  connections kept     {:>8}", page["meta"]["total"]);
+    for status in ["active", "ended"] {
+        let page =
+            admin.get(&format!("/admin/connections?per_page=1&status={status}")).await.json();
+        println!("  connections {status:<8} {:>8}", page["meta"]["total"]);
+    }
 }
 
 /// The log writer by itself: one event a command, as many writers.
@@ -250,9 +260,9 @@ struct Run {
 }
 
 /// One thread of `wrk`, so that the server has the other core.
-fn wrk(url: &str, script: Option<&Path>) -> Run {
+fn wrk(url: &str, script: Option<&Path>, seconds: u64) -> Run {
     let mut command = Command::new("wrk");
-    command.args(["-t1", "--latency", &format!("-c{CONNECTIONS}"), &format!("-d{SECONDS}s")]);
+    command.args(["-t1", "--latency", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s")]);
     if let Some(script) = script {
         command.arg("-s").arg(script);
     }

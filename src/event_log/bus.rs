@@ -2,6 +2,7 @@
 
 use super::append::{Append, AppendError, Appended, NewEvent, SealedSecret, StreamAppend};
 use super::keyring::{Keyring, KeyringError};
+use super::recent::Recent;
 use super::sealing::{Place, people_in, seal_metadata, seal_payload};
 use super::store::{LoadError, Loaded, Store};
 use super::writer::Writer;
@@ -31,6 +32,7 @@ struct Inner {
     writer: Writer,
     keyring: Keyring,
     entropy: Entropy,
+    recent: Recent,
 }
 
 /// A command on one aggregate, and what must be written with it.
@@ -157,7 +159,8 @@ impl Request {
 impl Bus {
     /// Loads by `store`, appends by `writer`.
     pub fn new(store: Store, writer: Writer, keyring: Keyring, entropy: Entropy) -> Self {
-        Self { inner: Arc::new(Inner { store, writer, keyring, entropy }) }
+        let recent = Recent::default();
+        Self { inner: Arc::new(Inner { store, writer, keyring, entropy, recent }) }
     }
 
     /// Carries out a request whose first aggregate is an `A`. It is carried out even if the caller
@@ -171,6 +174,7 @@ impl Bus {
             .into_iter()
             .next()
             .and_then(|first| first.after.downcast::<Loaded<A>>().ok())
+            .map(Arc::unwrap_or_clone)
             .ok_or_else(|| CommandError::Broken("the outcome is of another type".to_owned()))?;
         Ok(Outcome {
             state: after.state,
@@ -199,15 +203,23 @@ impl Inner {
         for attempt in 0..TRIES {
             let mut decided = Vec::with_capacity(request.steps.len());
             for step in &request.steps {
-                decided.push(step.decide(&self.store).await?);
+                decided.push(step.decide(&self.store, &self.recent).await?);
             }
             if decided.first().is_none_or(|first| first.events.is_empty()) {
                 return Ok((decided, None));
             }
             let append = self.prepare(&request, &decided).await?;
             match self.writer.append(append).await {
-                Ok(appended) => return Ok((decided, Some(appended))),
+                Ok(appended) => {
+                    for it in decided.iter().filter(|it| it.is_known) {
+                        self.recent.put(it.aggregate_type, &it.aggregate_id, it.after.clone());
+                    }
+                    return Ok((decided, Some(appended)));
+                }
                 Err(AppendError::Stale { .. }) => {
+                    for it in &decided {
+                        self.recent.forget(it.aggregate_type, &it.aggregate_id);
+                    }
                     // What was taken for granted is not so.
                     request.steps.iter_mut().for_each(|step| step.assume_nothing());
                     self.back_off(attempt).await;
@@ -291,7 +303,7 @@ impl Inner {
 /// A command on an aggregate of a type that the bus need not know.
 #[async_trait::async_trait]
 trait Decide: Send + Sync {
-    async fn decide(&self, store: &Store) -> Result<Decided, CommandError>;
+    async fn decide(&self, store: &Store, recent: &Recent) -> Result<Decided, CommandError>;
     fn assume_version(&mut self, version: i64);
     fn assume_nothing(&mut self);
     fn demand_revision(&mut self, revision: Option<i64>);
@@ -307,7 +319,9 @@ struct Decided {
     takes: Vec<Claim>,
     releases: Vec<Claim>,
     /// A `Loaded<A>`.
-    after: Box<dyn Any + Send + Sync>,
+    after: Arc<dyn Any + Send + Sync>,
+    /// Whether `after` is the whole state, and not what was taken for granted of it.
+    is_known: bool,
 }
 
 struct DecidedEvent {
@@ -327,15 +341,9 @@ impl<A: Root> Step<A> {
     fn new(id: String, command: A::Command) -> Self {
         Self { id, command, assumed_version: None, if_revision: None }
     }
-}
 
-#[async_trait::async_trait]
-impl<A: Root> Decide for Step<A> {
-    async fn decide(&self, store: &Store) -> Result<Decided, CommandError> {
-        let before: Loaded<A> = match self.assumed_version {
-            Some(version) => Loaded { version, ..Loaded::empty() },
-            None => store.load(&self.id).await?,
-        };
+    /// Decides on a state.
+    async fn decide_on(&self, before: Loaded<A>, is_known: bool) -> Result<Decided, CommandError> {
         if self.if_revision.is_some_and(|it| it != before.revision) {
             return Err(CommandError::ChangedMeanwhile);
         }
@@ -361,8 +369,26 @@ impl<A: Root> Decide for Step<A> {
             events,
             takes: wanted.difference(&held).cloned().collect(),
             releases: held.difference(&wanted).cloned().collect(),
-            after: Box::new(after),
+            after: Arc::new(after),
+            is_known,
         })
+    }
+}
+
+#[async_trait::async_trait]
+impl<A: Root> Decide for Step<A> {
+    async fn decide(&self, store: &Store, recent: &Recent) -> Result<Decided, CommandError> {
+        if let Some(version) = self.assumed_version {
+            let assumed = Loaded { version, ..Loaded::empty() };
+            return self.decide_on(assumed, version == 0).await;
+        }
+        if let Some(left) = recent.get::<Loaded<A>>(A::TYPE, &self.id)
+            && let Ok(decided) = self.decide_on(left.as_ref().clone(), true).await
+            && !decided.events.is_empty()
+        {
+            return Ok(decided);
+        }
+        self.decide_on(store.load(&self.id).await?, true).await
     }
 
     fn assume_version(&mut self, version: i64) {

@@ -9,6 +9,7 @@ mod migrate;
 mod open;
 mod reader;
 mod rebuild;
+mod recent;
 mod sealing;
 mod statements;
 mod store;
