@@ -1,6 +1,7 @@
 //! The event log through its library: appending, reading, following, and who may not open it.
 
-use crate::harness::log::{Log, append, master, metadata};
+use crate::harness::log::{Log, Node, append, master, metadata};
+use crate::harness::proxy::{Cut, Proxy};
 use crate::harness::wait::{eventually, poll_once};
 use crate::harness::{Kind, World};
 use gatekey::clock::Clock;
@@ -428,6 +429,35 @@ on_both! {
             all.join_all().await.into_iter().map(|it| it.unwrap().last_position).collect();
         last.sort_unstable();
         assert_eq!(last, [1000, 2000, 3000]);
+    }
+}
+
+/// The connection breaks around COMMIT: the writer finds out what became of it before it answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_looked_up() {
+    let log = Log::new(Kind::Postgres).await;
+    let proxy = Proxy::before(&log.url).await;
+    let node = Node::at(&proxy.url).await;
+    let mut n = 0;
+    for cut in [Cut::BeforeCommit, Cut::BeforeTheAnswer, Cut::BeforeTheAnswer, Cut::BeforeCommit] {
+        proxy.cut_once(cut);
+        let mut writing = JoinSet::new();
+        for _ in 0..6 {
+            n += 1;
+            let (_, request) = log.register(&format!("gw {n}"), &format!("10.1.{n}.0/24"));
+            let bus = node.running.bus.clone();
+            writing.spawn(async move { bus.execute::<Gateway>(request).await });
+        }
+        let mut positions: Vec<i64> = writing
+            .join_all()
+            .await
+            .into_iter()
+            .map(|outcome| outcome.unwrap().appended.unwrap().first_position)
+            .collect();
+        positions.sort_unstable();
+        assert!(proxy.has_cut(), "nothing was cut");
+        assert_eq!(positions, (n - 5..=n).collect::<Vec<i64>>(), "{cut:?}");
+        assert_eq!(log.positions().await, (1..=n).collect::<Vec<i64>>(), "{cut:?}");
     }
 }
 

@@ -13,6 +13,7 @@ pub mod openapi;
 pub mod openvpn;
 pub mod plane;
 pub mod postgres;
+pub mod proxy;
 pub mod seed;
 pub mod server;
 pub mod wait;
