@@ -206,25 +206,3 @@ pub async fn list(
     };
     query.keyset(db, wanted, &keyset).await
 }
-
-/// Every open connection at a gateway, the oldest first.
-pub async fn open_of_gateway(db: &Db, gateway_id: &str) -> Result<Vec<ConnectionRow>, sqlx::Error> {
-    open().with("t.gateway_id = {}", gateway_id).all(db, "t.connected_at, t.id").await
-}
-
-/// Every open connection of a user, the oldest first.
-pub async fn open_of_user(db: &Db, user_id: &str) -> Result<Vec<ConnectionRow>, sqlx::Error> {
-    open().with("t.user_id = {}", user_id).all(db, "t.connected_at, t.id").await
-}
-
-/// Every open connection with a certificate, the oldest first.
-pub async fn open_of_certificate(
-    db: &Db,
-    certificate_id: &str,
-) -> Result<Vec<ConnectionRow>, sqlx::Error> {
-    open().with("t.certificate_id = {}", certificate_id).all(db, "t.connected_at, t.id").await
-}
-
-fn open() -> Query {
-    Query::new(columns::<ConnectionRow>("t"), "connections t").and("t.disconnected_at IS NULL")
-}

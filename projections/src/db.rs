@@ -142,12 +142,18 @@ pub enum Dialect {
 
 impl Dialect {
     /// A FROM item that unfolds the JSON array in `placeholder` into rows of one column, `value`.
+    ///
+    /// `PostgreSQL` reads a `json` anew for every column that is taken from it, a `jsonb` once.
+    /// `SQLite` makes `value` anew for every column, unless it comes out of a query of its own (in
+    /// a query with a WHERE: else the two are made one).
     pub fn each(self, placeholder: &str, alias: &str) -> String {
         match self {
             Self::Postgres => {
-                format!("json_array_elements({placeholder}::json) AS {alias}(value)")
+                format!("jsonb_array_elements({placeholder}::jsonb) AS {alias}(value)")
             }
-            Self::Sqlite => format!("json_each({placeholder}) AS {alias}"),
+            Self::Sqlite => {
+                format!("(SELECT value FROM json_each({placeholder}) LIMIT -1) AS {alias}")
+            }
         }
     }
 
@@ -156,13 +162,24 @@ impl Dialect {
     /// `PostgreSQL` plans a plain join on a table it never analysed as a scan of all of it; a
     /// lateral look-up it does by index.
     pub fn look_up(self, table: &str, columns: &[&str], select: &str) -> String {
+        self.look_up_those("$1", table, columns, select)
+    }
+
+    /// The same for the JSON arrays in another placeholder.
+    pub fn look_up_those(
+        self,
+        placeholder: &str,
+        table: &str,
+        columns: &[&str],
+        select: &str,
+    ) -> String {
         let matches: Vec<String> = columns
             .iter()
             .enumerate()
             .map(|(i, column)| format!("t.{column} = k.value->>{i}"))
             .collect();
         let matches = matches.join(" AND ");
-        let each = self.each("$1", "k");
+        let each = self.each(placeholder, "k");
         match self {
             Self::Postgres => format!(
                 "SELECT r.* FROM {each} CROSS JOIN LATERAL (SELECT {select} FROM {table} t WHERE {matches} LIMIT 1) r"
@@ -170,6 +187,17 @@ impl Dialect {
             Self::Sqlite => {
                 format!("SELECT {select} FROM {each} CROSS JOIN {table} t WHERE {matches}")
             }
+        }
+    }
+
+    /// An aggregate that makes one JSON array, as text, of arrays of these values.
+    pub fn gather(self, values: &[&str]) -> String {
+        let values = values.join(", ");
+        match self {
+            Self::Postgres => {
+                format!("CAST(COALESCE(jsonb_agg(jsonb_build_array({values})), '[]') AS TEXT)")
+            }
+            Self::Sqlite => format!("json_group_array(json_array({values}))"),
         }
     }
 }

@@ -115,7 +115,8 @@ fn upsert_sql<T: Table>(dialect: Dialect, table: &str) -> String {
         Dialect::Sqlite => {
             let values: Vec<String> =
                 T::COLUMNS.iter().map(|column| format!("value->>'{column}'")).collect();
-            format!("SELECT {} FROM json_each($1) WHERE true", values.join(", "))
+            let each = dialect.each("$1", "k");
+            format!("SELECT {} FROM {each} WHERE true", values.join(", "))
         }
     };
     let updates: Vec<String> = T::COLUMNS

@@ -7,7 +7,7 @@ use gatekey_aggregates::values::micros;
 use gatekey_aggregates::{ClaimKind, ClaimRule, Recorded};
 use gatekey_projections::{Conn, Dialect};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// `PostgreSQL`'s key for the lock: "GateKey" in ASCII.
 pub(super) const LOCK: i64 = 0x0047_6174_654b_6579;
@@ -20,18 +20,15 @@ pub(super) struct Head {
     pub epoch: i64,
 }
 
+/// The head, and what is asked with it: both in JSON.
 #[derive(sqlx::FromRow)]
-struct VersionRow {
-    aggregate_type: String,
-    aggregate_id: String,
-    version: i64,
-}
-
-#[derive(sqlx::FromRow)]
-struct OwnerRow {
-    kind: String,
-    key: String,
-    owner: String,
+struct FactsRow {
+    #[sqlx(flatten)]
+    head: Head,
+    /// The length of each stream, in the order of asking.
+    versions: String,
+    /// Kind, key and owner of each claim.
+    owners: Option<String>,
 }
 
 /// Opens the transaction and waits for the lock: a statement of its own, else the head that is read
@@ -56,51 +53,75 @@ pub(super) fn end_sql(dialect: Dialect, position: i64, recorded_at: DateTime<Utc
     }
 }
 
-/// What the batch's decisions depend on.
+/// What the batch's decisions depend on, in one statement.
 pub(super) async fn read_facts(
     conn: &mut Conn,
     appends: &[Append],
 ) -> Result<(Head, Facts), sqlx::Error> {
-    let head: Head =
-        conn.one("SELECT position, recorded_at, epoch FROM head WHERE id = 1", &[]).await?;
     let streams = || appends.iter().flat_map(|append| &append.streams);
-    let mut facts = Facts::default();
-
-    let wanted: Vec<_> = streams().map(|it| json!([it.aggregate_type, it.aggregate_id])).collect();
-    let each = conn.dialect().each("$1", "k");
-    let sql = format!(
-        "SELECT k.value->>0 AS aggregate_type, k.value->>1 AS aggregate_id, \
-           CAST(COALESCE((SELECT MAX(e.sequence) FROM events e \
-             WHERE e.aggregate_type = k.value->>0 AND e.aggregate_id = k.value->>1), 0) AS BIGINT) AS version \
-         FROM {each}"
-    );
-    let rows: Vec<VersionRow> = conn.all(&sql, &[to_json(&wanted)?.into()]).await?;
-    facts.versions =
-        rows.into_iter().map(|row| ((row.aggregate_type, row.aggregate_id), row.version)).collect();
-
     let claims = || streams().flat_map(|it| it.takes.iter().chain(&it.releases));
-    let wanted: BTreeSet<_> = claims().map(|it| (it.kind.as_str(), &it.key)).collect();
-    if !wanted.is_empty() {
-        let sql = conn.dialect().look_up("claims", &["kind", "key"], "t.kind, t.key, t.owner");
-        let rows: Vec<OwnerRow> = conn.all(&sql, &[to_json(&wanted)?.into()]).await?;
-        add_owners(&mut facts, rows);
+    let asked: Vec<_> = streams()
+        .enumerate()
+        .map(|(n, it)| json!([n, it.aggregate_type, it.aggregate_id]))
+        .collect();
+    let touched: BTreeSet<_> = claims().map(|it| (it.kind.as_str(), &it.key)).collect();
+    let whole: BTreeSet<&str> = claims()
+        .filter(|it| it.kind.rule() != ClaimRule::Unique)
+        .map(|it| it.kind.as_str())
+        .collect();
+    let sql = facts_sql(conn.dialect(), !touched.is_empty(), &whole);
+    let mut args = vec![to_json(&asked)?.into()];
+    if !touched.is_empty() {
+        args.push(to_json(&touched)?.into());
     }
-    let whole: BTreeSet<ClaimKind> =
-        claims().map(|it| it.kind).filter(|kind| kind.rule() != ClaimRule::Unique).collect();
-    for kind in whole {
-        let sql = "SELECT kind, key, owner FROM claims WHERE kind = $1";
-        let rows: Vec<OwnerRow> = conn.all(sql, &[kind.as_str().into()]).await?;
-        add_owners(&mut facts, rows);
+    let row: FactsRow = conn.one(&sql, &args).await?;
+
+    let mut facts = Facts::default();
+    let versions: Vec<(usize, i64)> = from_json(&row.versions)?;
+    let versions: HashMap<usize, i64> = versions.into_iter().collect();
+    for (n, it) in streams().enumerate() {
+        let stream = (it.aggregate_type.to_owned(), it.aggregate_id.clone());
+        facts.versions.insert(stream, versions.get(&n).copied().unwrap_or(0));
     }
-    Ok((head, facts))
+    let owners: Vec<(ClaimKind, String, String)> =
+        row.owners.as_deref().map_or(Ok(Vec::new()), from_json)?;
+    facts.owners = owners.into_iter().map(|(kind, key, owner)| ((kind, key), owner)).collect();
+    Ok((row.head, facts))
 }
 
-fn add_owners(facts: &mut Facts, rows: Vec<OwnerRow>) {
-    for row in rows {
-        if let Ok(kind) = serde_json::from_value::<ClaimKind>(row.kind.into()) {
-            facts.owners.insert((kind, row.key), row.owner);
-        }
+/// Reads the head, the lengths of the streams in `$1`, and the owners of claims: of those in `$2`,
+/// and of `whole` kinds.
+fn facts_sql(dialect: Dialect, touched: bool, whole: &BTreeSet<&str>) -> String {
+    let mut owners = Vec::new();
+    if touched {
+        let columns = ["kind", "key"];
+        owners.push(dialect.look_up_those("$2", "claims", &columns, "t.kind, t.key, t.owner"));
     }
+    for kind in whole {
+        owners.push(format!("SELECT kind, key, owner FROM claims WHERE kind = '{kind}'"));
+    }
+    let owners = match owners.join(" UNION ALL ").as_str() {
+        "" => "NULL".to_owned(),
+        owners => {
+            let gathered = dialect.gather(&["o.kind", "o.key", "o.owner"]);
+            format!("(SELECT {gathered} FROM ({owners}) o)")
+        }
+    };
+    format!(
+        "SELECT position, recorded_at, epoch, \
+           (SELECT {} FROM (SELECT CAST(k.value->>0 AS BIGINT) AS n, \
+              COALESCE((SELECT MAX(e.sequence) FROM events e \
+                WHERE e.aggregate_type = k.value->>1 AND e.aggregate_id = k.value->>2), 0) AS version \
+            FROM {} WHERE true) s) AS versions, \
+           CAST({owners} AS TEXT) AS owners \
+         FROM head WHERE id = 1",
+        dialect.gather(&["s.n", "s.version"]),
+        dialect.each("$1", "k"),
+    )
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
@@ -141,7 +162,7 @@ pub(super) async fn store_events(
          SELECT k.value->>0, k.value->>1, CAST(k.value->>2 AS {number}), k.value->>3, k.value->>4, \
            CAST(k.value->>5 AS {text}), CAST(k.value->>6 AS {text}), \
            CAST(k.value->>7 AS {number}), CAST(k.value->>8 AS {number}) \
-         FROM {each}"
+         FROM {each} WHERE true"
     );
     conn.execute(&sql, &[to_json(&rows)?.into()]).await.map(drop)
 }
