@@ -2,9 +2,10 @@
 //!
 //! A row that does not read as what we write is damage: the server then says so and does not start.
 
+use super::sessions::SessionEntry;
 use super::state::{
     ApiKeyEntry, Authority, CertificateEntry, EXPIRED_KEPT, GatewayEntry, LOST_KEPT, LoginEntry,
-    NetworkEntry, RuleEntry, SessionEntry, State, UserEntry,
+    NetworkEntry, RuleEntry, State, UserEntry,
 };
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::access_rule::{Definition, Target, TargetType};
@@ -182,7 +183,7 @@ fn assemble(snapshot: Snapshot) -> Result<State, LoadError> {
     }
     for row in &snapshot.connections {
         let entry = session(row).map_err(damaged("connections", &row.id))?;
-        state.insert_session(entry);
+        state.sessions.insert(entry);
     }
     for row in &snapshot.logins {
         let failed = damaged("logins", &row.id);

@@ -3,6 +3,7 @@
 mod decision;
 mod index;
 mod load;
+mod sessions;
 mod state;
 
 pub use decision::{
@@ -10,7 +11,8 @@ pub use decision::{
 };
 pub use index::AccessIndex;
 pub use load::{LoadError, load};
+pub use sessions::{SessionEntry, Sessions};
 pub use state::{
     ApiKeyEntry, Authority, CertificateEntry, GatewayEntry, LoginEntry, NetworkEntry, RuleEntry,
-    SessionEntry, State, UserEntry,
+    State, UserEntry,
 };

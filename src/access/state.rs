@@ -3,6 +3,7 @@
 //! A pure function of the log, like a view: [`State::apply`] is its fold. Verify, client-rules,
 //! all-rules, heartbeat and every request's authentication read it and no database.
 
+use super::sessions::{SessionEntry, Sessions};
 use crate::openvpn::{ServerSettings, config_version};
 use chrono::{DateTime, TimeDelta, Utc};
 use gatekey_aggregates::access_rule::{self, Definition};
@@ -118,35 +119,6 @@ impl CertificateEntry {
     }
 }
 
-/// A VPN connection that is open, or was lost with its gateway.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SessionEntry {
-    /// Its id.
-    pub id: SessionId,
-    /// Where.
-    pub gateway_id: GatewayId,
-    /// Who.
-    pub user_id: UserId,
-    /// With what.
-    pub certificate_id: CertificateId,
-    /// Its serial.
-    pub serial: Serial,
-    /// The common name, where it can still be read.
-    pub common_name: Option<CommonName>,
-    /// From where.
-    pub client_ip: Option<IpAddr>,
-    /// Its VPN address.
-    pub vpn_ip: Option<IpAddr>,
-    /// Its IPv6 VPN address.
-    pub vpn_ipv6: Option<IpAddr>,
-    /// Since when.
-    pub connected_at: DateTime<Utc>,
-    /// When it was lost; none while it is open.
-    pub lost_at: Option<DateTime<Utc>>,
-    /// Position of its beginning: orders connections by age.
-    pub began: i64,
-}
-
 /// A web login that has not ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoginEntry {
@@ -209,12 +181,8 @@ pub struct State {
     pub serials_by_token: HashMap<TokenHash, Serial>,
     /// Serials of clients' certificates by gateway and common name, the oldest first.
     pub serials_by_name: HashMap<(GatewayId, CommonName), Vec<Serial>>,
-    /// Open connections, and those lost with their gateway, by id.
-    pub sessions: HashMap<SessionId, SessionEntry>,
-    /// The same, by gateway; ordered by age.
-    pub sessions_by_gateway: HashMap<GatewayId, BTreeMap<i64, SessionId>>,
-    /// The same, by gateway and VPN address; ordered by age. At most one of them is open.
-    pub sessions_by_address: HashMap<(GatewayId, IpAddr), BTreeMap<i64, SessionId>>,
+    /// Open connections, and those lost with their gateway.
+    pub sessions: Sessions,
     /// By hash of their token.
     pub logins: HashMap<TokenHash, LoginEntry>,
     /// Their hashes by id.
@@ -547,7 +515,7 @@ impl State {
         match event {
             session::Event::Began(beginning) => {
                 let ip = |ip: Option<IpAddr>| ip.map(canonical_ip);
-                self.insert_session(SessionEntry {
+                self.sessions.insert(SessionEntry {
                     id,
                     gateway_id: beginning.gateway_id.clone(),
                     user_id: beginning.user_id.clone(),
@@ -563,51 +531,11 @@ impl State {
                 });
             }
             session::Event::Ended { reason: EndReason::GatewayLost, disconnected_at, .. } => {
-                if let Some(entry) = self.sessions.get_mut(&id) {
-                    entry.lost_at = Some(*disconnected_at);
-                }
+                self.sessions.set_lost(&id, Some(*disconnected_at));
             }
-            session::Event::Ended { .. } => self.remove_session(&id),
-            session::Event::Resumed { .. } => {
-                if let Some(entry) = self.sessions.get_mut(&id) {
-                    entry.lost_at = None;
-                }
-            }
+            session::Event::Ended { .. } => self.sessions.remove(&id),
+            session::Event::Resumed { .. } => self.sessions.set_lost(&id, None),
             session::Event::CountersReported { .. } => {}
-        }
-    }
-
-    /// Adds a connection as it is.
-    pub fn insert_session(&mut self, entry: SessionEntry) {
-        for ip in [entry.vpn_ip, entry.vpn_ipv6].into_iter().flatten() {
-            self.sessions_by_address
-                .entry((entry.gateway_id.clone(), ip))
-                .or_default()
-                .insert(entry.began, entry.id.clone());
-        }
-        self.sessions_by_gateway
-            .entry(entry.gateway_id.clone())
-            .or_default()
-            .insert(entry.began, entry.id.clone());
-        self.sessions.insert(entry.id.clone(), entry);
-    }
-
-    fn remove_session(&mut self, id: &SessionId) {
-        let Some(entry) = self.sessions.remove(id) else { return };
-        for ip in [entry.vpn_ip, entry.vpn_ipv6].into_iter().flatten() {
-            let address = (entry.gateway_id.clone(), ip);
-            if let Some(at_address) = self.sessions_by_address.get_mut(&address) {
-                at_address.remove(&entry.began);
-                if at_address.is_empty() {
-                    self.sessions_by_address.remove(&address);
-                }
-            }
-        }
-        if let Some(of_gateway) = self.sessions_by_gateway.get_mut(&entry.gateway_id) {
-            of_gateway.remove(&entry.began);
-            if of_gateway.is_empty() {
-                self.sessions_by_gateway.remove(&entry.gateway_id);
-            }
         }
     }
 
@@ -665,33 +593,13 @@ impl State {
         self.login_tokens.retain(|_, hash| logins.contains_key(hash));
         let lost: Vec<SessionId> = self
             .sessions
-            .values()
+            .all()
             .filter(|it| it.lost_at.is_some_and(|at| at < now - LOST_KEPT))
             .map(|it| it.id.clone())
             .collect();
         for id in &lost {
-            self.remove_session(id);
+            self.sessions.remove(id);
         }
-    }
-
-    /// A gateway's connections, the newest first.
-    pub fn sessions_of<'a>(
-        &'a self,
-        gateway_id: &GatewayId,
-    ) -> impl Iterator<Item = &'a SessionEntry> {
-        self.sessions_by_gateway
-            .get(gateway_id)
-            .into_iter()
-            .flat_map(|it| it.values().rev())
-            .filter_map(|id| self.sessions.get(id))
-    }
-
-    /// The connection that has a VPN address; if none is open, the newest that was lost.
-    pub fn session_at(&self, gateway_id: &GatewayId, ip: IpAddr) -> Option<&SessionEntry> {
-        let at_address = self.sessions_by_address.get(&(gateway_id.clone(), ip))?;
-        let mut newest_first = at_address.values().rev().filter_map(|id| self.sessions.get(id));
-        let newest = newest_first.clone().next();
-        newest_first.find(|it| it.lost_at.is_none()).or(newest)
     }
 
     /// The newest certificate of that name for a gateway that is good now, for agents that do not

@@ -133,7 +133,7 @@ async fn gateway_deleted(
                 .filter(|it| it.revoked.is_none() && of_gateway(&it.subject))
                 .map(|it| it.id.clone())
                 .collect(),
-            state.sessions_of(id).map(|it| it.id.clone()).collect(),
+            state.sessions.of_gateway(id).map(|it| it.id.clone()).collect(),
         )
     };
     for certificate in certificates {
@@ -165,8 +165,7 @@ async fn user_deleted(
             .filter(|it| matches!(&it.subject, Subject::Client { user_id, .. } if user_id == id))
             .map(|it| it.id.clone())
             .collect();
-        let theirs = state.sessions.values().filter(|it| it.user_id == *id);
-        (certificates, theirs.map(|it| it.id.clone()).collect())
+        (certificates, state.sessions.of_user(id).map(|it| it.id.clone()).collect())
     };
     for certificate in certificates {
         let command = certificate::Command::Revoke(RevocationReason::AffiliationChanged);

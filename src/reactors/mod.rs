@@ -71,7 +71,7 @@ fn measure(services: &Services) {
     let online = state.gateways.values().filter(|it| it.online).count();
     metrics::gauge!("gatekey_gateways").set(state.gateways.len() as f64);
     metrics::gauge!("gatekey_gateways_online").set(online as f64);
-    let open = state.sessions.values().filter(|it| it.lost_at.is_none()).count();
+    let open = state.sessions.all().filter(|it| it.lost_at.is_none()).count();
     metrics::gauge!("gatekey_connections_open").set(open as f64);
     metrics::gauge!("gatekey_access_index_position").set(state.position as f64);
 }

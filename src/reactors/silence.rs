@@ -105,7 +105,7 @@ impl Silence {
             .collect();
         let ended = state
             .sessions
-            .values()
+            .all()
             .filter(|it| it.lost_at.is_none())
             .filter_map(|it| {
                 let expired = state

@@ -196,7 +196,7 @@ fn same_index(loaded: State, folded: State, now: DateTime<Utc>) {
     assert_eq!(loaded.certificates, folded.certificates);
     assert_eq!(loaded.serials_by_name, folded.serials_by_name);
     assert_eq!(loaded.sessions, folded.sessions);
-    assert_eq!(loaded.sessions_by_address, folded.sessions_by_address);
+    assert_eq!(loaded.sessions, folded.sessions);
     assert_eq!(loaded.logins, folded.logins);
     assert_eq!(loaded, folded);
 }

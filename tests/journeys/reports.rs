@@ -407,7 +407,8 @@ impl Stage {
         let services = self.plane.services();
         let open: Vec<SessionId> = {
             let state = services.index.read();
-            let open = state.sessions_of(&self.gateway.id).filter(|it| it.lost_at.is_none());
+            let open =
+                state.sessions.of_gateway(&self.gateway.id).filter(|it| it.lost_at.is_none());
             open.map(|it| it.id.clone()).collect()
         };
         for id in open {

@@ -489,12 +489,11 @@ fn known(
             && [it.vpn_ip, it.vpn_ipv6]
                 .into_iter()
                 .flatten()
-                .filter_map(|ip| state.session_at(gateway_id, ip))
+                .filter_map(|ip| state.sessions.holder(gateway_id, ip))
                 .any(|other| other.lost_at.is_none())
     };
     let same = |it: &&SessionEntry| {
         it.certificate_id == granted.certificate_id
-            && it.client_ip == body.client_ip
             && it.vpn_ip == body.vpn_ip()
             && it.vpn_ipv6 == body.vpn_ipv6()
             && (connected_at - it.connected_at).abs() < REPEAT
@@ -502,7 +501,9 @@ fn known(
     };
     let session = match named {
         Some(id) => state.sessions.get(id).filter(|it| it.gateway_id == *gateway_id),
-        None => state.sessions_of(gateway_id).find(same),
+        None => {
+            state.sessions.of_client(gateway_id, &granted.common_name, body.client_ip).find(same)
+        }
     };
     session.map(|it| (it.id.clone(), it.lost_at.is_some()))
 }
@@ -527,7 +528,7 @@ impl Held {
         let holders = [body.vpn_ip(), body.vpn_ipv6()]
             .into_iter()
             .flatten()
-            .filter_map(|ip| state.session_at(gateway_id, ip))
+            .filter_map(|ip| state.sessions.holder(gateway_id, ip))
             .filter(|it| it.lost_at.is_none());
         for holder in holders {
             let began = holder.connected_at;

@@ -4,6 +4,7 @@
 //! is an error, and none of it ends another's connection.
 
 use super::call::{AgentCall, AgentRequest, absent_if_empty, address};
+use crate::access::SessionEntry;
 use crate::api::{ApiError, Json};
 use crate::app::AppState;
 use crate::event_log::{CommandError, Request as Command};
@@ -126,18 +127,28 @@ fn meant(
     }
     let happened_at = happened_at(body, now);
     let state = app.services.index.read();
-    let mut candidates = state
-        .sessions_of(gateway_id)
-        .filter(|it| it.common_name.as_ref().is_some_and(|name| *name == body.common_name))
-        .filter(|it| ip.is_none() || it.client_ip == ip)
-        // Agents tell whole seconds.
-        .filter(|it| it.connected_at.trunc_subsecs(0) <= happened_at);
-    let mut lost = None;
-    let open = candidates.find(|it| {
-        if it.lost_at.is_some() {
-            lost.get_or_insert(it.id.clone());
+    match ip {
+        Some(_) => ended(state.sessions.of_client(gateway_id, &body.common_name, ip), happened_at),
+        None => {
+            let is_named = |it: &&SessionEntry| it.common_name.as_ref() == Some(&body.common_name);
+            ended(state.sessions.of_gateway(gateway_id).filter(is_named), happened_at)
         }
-        it.lost_at.is_none()
-    });
+    }
+}
+
+/// Of connections, the newest first, the one that ended then.
+fn ended<'a>(
+    newest_first: impl Iterator<Item = &'a SessionEntry>,
+    happened_at: DateTime<Utc>,
+) -> Option<SessionId> {
+    let mut lost = None;
+    // Agents tell whole seconds.
+    let open =
+        newest_first.filter(|it| it.connected_at.trunc_subsecs(0) <= happened_at).find(|it| {
+            if it.lost_at.is_some() {
+                lost.get_or_insert(it.id.clone());
+            }
+            it.lost_at.is_none()
+        });
     open.map(|it| it.id.clone()).or(lost)
 }

@@ -230,14 +230,14 @@ fn reconcile(
     };
     let state = app.services.index.read();
     let (mut ended, mut resumed, mut found) = (Vec::new(), Vec::new(), HashSet::new());
-    for session in state.sessions_of(gateway_id).filter(|it| it.lost_at.is_none()) {
+    for session in state.sessions.of_gateway(gateway_id).filter(|it| it.lost_at.is_none()) {
         let its = clients_of(session);
         if its.is_empty() && seen_at - session.connected_at > YOUNG {
             ended.push(session.id.clone());
         }
         found.extend(its);
     }
-    for session in state.sessions_of(gateway_id) {
+    for session in state.sessions.of_gateway(gateway_id) {
         if session.lost_at.is_none_or(|at| seen_at < at) {
             continue;
         }

@@ -117,7 +117,7 @@ fn rules_of(
 ) -> (Vec<AllowedDestination>, Option<SessionId>) {
     let session = body
         .client_ip
-        .and_then(|ip| state.session_at(gateway_id, ip))
+        .and_then(|ip| state.sessions.holder(gateway_id, ip))
         .filter(|it| it.common_name.as_ref().is_some_and(|name| name.as_str() == body.user_id));
     let name = &body.user_id;
     let remembered = match (session, body.client_ip) {

@@ -222,7 +222,7 @@ impl Agents {
     /// The sessions that the index has at gw-east.
     fn known(&self) -> Vec<SessionEntry> {
         let state = self.plane.state.services.index.read();
-        state.sessions_of(&value::<GatewayId>("gw-east")).cloned().collect()
+        state.sessions.of_gateway(&value::<GatewayId>("gw-east")).cloned().collect()
     }
 
     /// Every session that ever began, and why it ended.
@@ -436,7 +436,7 @@ async fn an_address_is_the_next_ones_when_its_holder_ends() {
     let bob = agents.connect("b1", "10.0.0.2", json!({})).await;
     let holder = |state: &crate::access::State| {
         let ip = value("10.0.0.2");
-        state.session_at(&value("gw-east"), ip).map(|it| it.id.clone())
+        state.sessions.holder(&value("gw-east"), ip).map(|it| it.id.clone())
     };
     let index = &agents.plane.state.services.index;
     assert_eq!(holder(&index.read()), Some(bob.clone()));
@@ -446,7 +446,7 @@ async fn an_address_is_the_next_ones_when_its_holder_ends() {
     assert_eq!(holder(&index.read()), Some(ada));
     let db = &agents.plane.state.services.db;
     let loaded = crate::access::load(db, agents.clock.now()).await.unwrap();
-    assert_eq!(loaded.sessions_by_address, index.read().sessions_by_address);
+    assert_eq!(loaded.sessions, index.read().sessions);
 }
 
 #[tokio::test]
