@@ -198,7 +198,6 @@ CREATE TABLE connections (
 CREATE INDEX connections_by_age ON connections (connected_at, id);
 CREATE INDEX connections_by_user ON connections (user_id, connected_at, id);
 CREATE INDEX connections_by_gateway ON connections (gateway_id, connected_at, id);
-CREATE INDEX connections_by_certificate ON connections (certificate_id, connected_at, id);
 CREATE INDEX connections_open ON connections (connected_at, id) WHERE disconnected_at IS NULL;
 CREATE INDEX connections_lost ON connections (disconnected_at) WHERE end_reason = 'gateway_lost';
 

@@ -187,6 +187,11 @@ pub async fn list(
     let mut query = query()
         .when("t.user_id = {}", filter.user_id.clone())
         .when("t.gateway_id = {}", filter.gateway_id.clone())
+        // By its owner, for whom there is an index.
+        .when(
+            "t.user_id = (SELECT c.user_id FROM certificates c WHERE c.id = {})",
+            filter.certificate_id.clone(),
+        )
         .when("t.certificate_id = {}", filter.certificate_id.clone())
         .search(
             &["u.username", "u.email", "g.name", "t.client_ip", "t.vpn_ip", "t.vpn_ipv6"],

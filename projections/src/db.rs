@@ -120,6 +120,50 @@ impl From<bool> for Arg {
     }
 }
 
+/// Statements to be run one after the other.
+#[derive(Clone, Debug)]
+pub struct Statements {
+    dialect: Dialect,
+    all: Vec<(String, Vec<Arg>)>,
+}
+
+impl Statements {
+    /// None yet.
+    pub fn of(dialect: Dialect) -> Self {
+        Self { dialect, all: Vec::new() }
+    }
+
+    /// Which SQL they speak.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// One more. Its placeholders begin at `$1`.
+    pub fn add(&mut self, sql: impl Into<String>, args: impl Into<Vec<Arg>>) {
+        self.all.push((sql.into(), args.into()));
+    }
+
+    /// All of them as one, whose placeholders count through.
+    fn joined(&self) -> (String, Vec<Arg>) {
+        let (mut joined, mut all_args) = (String::new(), Vec::new());
+        for (sql, args) in &self.all {
+            let mut parts = sql.split('$');
+            joined.push_str(parts.next().unwrap_or_default());
+            for part in parts {
+                let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+                let (number, rest) = part.split_at(digits);
+                let shifted = number.parse::<usize>().map(|it| it + all_args.len());
+                joined.push('$');
+                joined.push_str(&shifted.map_or(String::new(), |it| it.to_string()));
+                joined.push_str(rest);
+            }
+            joined.push_str("; ");
+            all_args.extend_from_slice(args);
+        }
+        (joined, all_args)
+    }
+}
+
 /// A type that can be read from a row of either database.
 pub trait Readable:
     for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin
@@ -521,14 +565,45 @@ impl Conn {
         self.execute(sql, &[]).await.map(drop)
     }
 
-    /// Ends the transaction and keeps what it wrote.
-    pub async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        self.commit_after("").await
+    /// Runs statements: `SQLite` all at once, for each way to its thread and back costs about as
+    /// much as a statement.
+    pub async fn run(&mut self, statements: &Statements) -> Result<(), sqlx::Error> {
+        match self.dialect() {
+            Dialect::Postgres => {
+                for (sql, args) in &statements.all {
+                    self.execute(sql, args).await?;
+                }
+                Ok(())
+            }
+            Dialect::Sqlite => {
+                let (sql, args) = statements.joined();
+                self.execute(&sql, &args).await.map(drop)
+            }
+        }
     }
 
-    /// Runs statements without placeholders and ends the transaction with them, in one round trip.
-    pub async fn commit_after(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        let done = self.script(&format!("{sql}COMMIT")).await;
+    /// Ends the transaction and keeps what it wrote.
+    pub async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        self.commit_after(Statements::of(self.dialect()), "").await
+    }
+
+    /// Runs statements, and `sql`, which has no placeholders, in one round trip with COMMIT.
+    pub async fn commit_after(
+        &mut self,
+        mut statements: Statements,
+        sql: &str,
+    ) -> Result<(), sqlx::Error> {
+        let end = format!("{sql}COMMIT");
+        let done = match self.dialect() {
+            Dialect::Postgres => match self.run(&statements).await {
+                Ok(()) => self.script(&end).await,
+                Err(error) => Err(error),
+            },
+            Dialect::Sqlite => {
+                statements.add(end, []);
+                self.run(&statements).await
+            }
+        };
         self.end_turn();
         done
     }
@@ -544,5 +619,25 @@ impl Conn {
         if let Self::Sqlite(_, turn) = self {
             turn.held = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_statements_count_their_placeholders_through() {
+        let mut statements = Statements::of(Dialect::Sqlite);
+        statements.add("INSERT INTO a SELECT $1, $2, $1", [1.into(), 2.into()]);
+        statements.add("UPDATE b SET c = 1", []);
+        statements.add("DELETE FROM d WHERE e = $1", [3.into()]);
+        statements.add("COMMIT", []);
+        let (sql, args) = statements.joined();
+        assert_eq!(
+            sql,
+            "INSERT INTO a SELECT $1, $2, $1; UPDATE b SET c = 1; DELETE FROM d WHERE e = $3; COMMIT; "
+        );
+        assert_eq!(format!("{args:?}"), "[Int(Some(1)), Int(Some(2)), Int(Some(3))]");
     }
 }

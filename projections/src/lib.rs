@@ -22,9 +22,9 @@ mod table;
 pub mod users;
 mod views;
 
-pub use db::{Arg, Conn, Db, Dialect, Location, Purpose, Readable, Turn};
+pub use db::{Arg, Conn, Db, Dialect, Location, Purpose, Readable, Statements, Turn};
 pub use grants::{GROUP_SORT, GrantedGroup, GrantedUser, USER_SORT};
 pub use list::{Cursor, ListError, Listed, Sort, Wanted};
-pub use rows::{Key, Rows, Table, View, project};
+pub use rows::{Key, Rows, Table, View, fold, project};
 pub use table::Texts;
 pub use views::all as all_views;

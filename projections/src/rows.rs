@@ -3,7 +3,7 @@
 //! A batch costs one look-up, one delete and one upsert for each table that it touches, however
 //! many events it has: a row that changes often is written once, as it is at the end.
 
-use crate::db::{Conn, Dialect, Readable, Running};
+use crate::db::{Conn, Dialect, Readable, Running, Statements};
 use serde::Serialize;
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub trait Table:
 /// The touched rows of one table.
 trait Touched: Send {
     fn load<'a>(&'a mut self, conn: &'a mut Conn, suffix: &'a str) -> Running<'a, ()>;
-    fn store<'a>(&'a mut self, conn: &'a mut Conn, suffix: &'a str) -> Running<'a, ()>;
+    fn store(&self, suffix: &str, into: &mut Statements) -> Result<(), sqlx::Error>;
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
@@ -71,27 +71,22 @@ impl<T: Table> Touched for TouchedRows<T> {
         })
     }
 
-    fn store<'a>(&'a mut self, conn: &'a mut Conn, suffix: &'a str) -> Running<'a, ()> {
-        Box::pin(async move {
-            let table = format!("{}{suffix}", T::NAME);
-            for (column, value) in &self.purged {
-                let sql = format!("DELETE FROM {table} WHERE {column} = $1");
-                conn.execute(&sql, &[value.as_str().into()]).await?;
-            }
-            let gone: Vec<&Key> =
-                self.changed.iter().filter(|key| !self.present.contains_key(*key)).collect();
-            if !gone.is_empty() {
-                let sql = delete_sql::<T>(conn.dialect(), &table);
-                conn.execute(&sql, &[json(&gone)?.into()]).await?;
-            }
-            let kept: Vec<&T> =
-                self.changed.iter().filter_map(|key| self.present.get(key)).collect();
-            if !kept.is_empty() {
-                let sql = upsert_sql::<T>(conn.dialect(), &table);
-                conn.execute(&sql, &[json(&kept)?.into()]).await?;
-            }
-            Ok(())
-        })
+    fn store(&self, suffix: &str, into: &mut Statements) -> Result<(), sqlx::Error> {
+        let table = format!("{}{suffix}", T::NAME);
+        for (column, value) in &self.purged {
+            let sql = format!("DELETE FROM {table} WHERE {column} = $1");
+            into.add(sql, [value.as_str().into()]);
+        }
+        let gone: Vec<&Key> =
+            self.changed.iter().filter(|key| !self.present.contains_key(*key)).collect();
+        if !gone.is_empty() {
+            into.add(delete_sql::<T>(into.dialect(), &table), [json(&gone)?.into()]);
+        }
+        let kept: Vec<&T> = self.changed.iter().filter_map(|key| self.present.get(key)).collect();
+        if !kept.is_empty() {
+            into.add(upsert_sql::<T>(into.dialect(), &table), [json(&kept)?.into()]);
+        }
+        Ok(())
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
@@ -206,12 +201,9 @@ impl Rows {
         }
     }
 
-    /// Writes what changed.
-    pub async fn store(&mut self, conn: &mut Conn) -> Result<(), sqlx::Error> {
-        for table in self.tables.values_mut() {
-            table.store(conn, self.suffix).await?;
-        }
-        Ok(())
+    /// Adds the statements that write what changed.
+    pub fn store(&self, into: &mut Statements) -> Result<(), sqlx::Error> {
+        self.tables.values().try_for_each(|table| table.store(self.suffix, into))
     }
 }
 
@@ -243,6 +235,19 @@ pub async fn project(
     batch: &[gatekey_aggregates::Recorded],
     suffix: &'static str,
 ) -> Result<(), sqlx::Error> {
+    let mut statements = Statements::of(conn.dialect());
+    fold(conn, views, batch, suffix, &mut statements).await?;
+    conn.run(&statements).await
+}
+
+/// Folds a batch, with what the tables hold, into the statements that write it to them.
+pub async fn fold(
+    conn: &mut Conn,
+    views: &[&dyn View],
+    batch: &[gatekey_aggregates::Recorded],
+    suffix: &'static str,
+    into: &mut Statements,
+) -> Result<(), sqlx::Error> {
     let mut rows = Rows::of(suffix);
     for view in views {
         for event in batch {
@@ -255,5 +260,5 @@ pub async fn project(
             view.apply(event, &mut rows);
         }
     }
-    rows.store(conn).await
+    rows.store(into)
 }

@@ -5,7 +5,7 @@ use super::decide::Facts;
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::values::micros;
 use gatekey_aggregates::{ClaimKind, ClaimRule, Recorded};
-use gatekey_projections::{Conn, Dialect};
+use gatekey_projections::{Conn, Dialect, Statements};
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 
@@ -128,10 +128,10 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }
 
-pub(super) async fn store_events(
-    conn: &mut Conn,
+pub(super) fn store_events(
     accepted: &[&Append],
     recorded: &[Recorded],
+    into: &mut Statements,
 ) -> Result<(), sqlx::Error> {
     let new = accepted.iter().flat_map(|it| &it.streams).flat_map(|it| &it.events);
     // Payload and metadata travel as strings inside the JSON: their bytes are stored as they are.
@@ -151,8 +151,8 @@ pub(super) async fn store_events(
             ])
         })
         .collect();
-    let each = conn.dialect().each("$1", "k");
-    let (number, text) = match conn.dialect() {
+    let each = into.dialect().each("$1", "k");
+    let (number, text) = match into.dialect() {
         Dialect::Postgres => ("bigint", "json"),
         Dialect::Sqlite => ("integer", "text"),
     };
@@ -164,11 +164,12 @@ pub(super) async fn store_events(
            CAST(k.value->>7 AS {number}), CAST(k.value->>8 AS {number}) \
          FROM {each} WHERE true"
     );
-    conn.execute(&sql, &[to_json(&rows)?.into()]).await.map(drop)
+    into.add(sql, [to_json(&rows)?.into()]);
+    Ok(())
 }
 
-pub(super) async fn store_claims(conn: &mut Conn, facts: &Facts) -> Result<(), sqlx::Error> {
-    let each = conn.dialect().each("$1", "k");
+pub(super) fn store_claims(facts: &Facts, into: &mut Statements) -> Result<(), sqlx::Error> {
+    let each = into.dialect().each("$1", "k");
     let released: Vec<_> = facts
         .changed
         .iter()
@@ -179,7 +180,7 @@ pub(super) async fn store_claims(conn: &mut Conn, facts: &Facts) -> Result<(), s
         let sql = format!(
             "DELETE FROM claims WHERE (kind, key) IN (SELECT k.value->>0, k.value->>1 FROM {each})"
         );
-        conn.execute(&sql, &[to_json(&released)?.into()]).await?;
+        into.add(sql, [to_json(&released)?.into()]);
     }
     let taken: Vec<_> = facts
         .changed
@@ -192,21 +193,21 @@ pub(super) async fn store_claims(conn: &mut Conn, facts: &Facts) -> Result<(), s
              SELECT k.value->>0, k.value->>1, k.value->>2 FROM {each} WHERE true \
              ON CONFLICT (kind, key) DO UPDATE SET owner = excluded.owner"
         );
-        conn.execute(&sql, &[to_json(&taken)?.into()]).await?;
+        into.add(sql, [to_json(&taken)?.into()]);
     }
     Ok(())
 }
 
-pub(super) async fn store_secrets(
-    conn: &mut Conn,
+pub(super) fn store_secrets(
     accepted: &[&Append],
+    into: &mut Statements,
 ) -> Result<(), sqlx::Error> {
-    let each = conn.dialect().each("$1", "k");
+    let each = into.dialect().each("$1", "k");
     let forgotten: Vec<_> = accepted.iter().flat_map(|it| &it.forgotten).collect();
     if !forgotten.is_empty() {
         let sql = format!("DELETE FROM secrets WHERE id IN (SELECT k.value->>0 FROM {each})");
         let ids: Vec<_> = forgotten.iter().map(|id| json!([id])).collect();
-        conn.execute(&sql, &[to_json(&ids)?.into()]).await?;
+        into.add(sql, [to_json(&ids)?.into()]);
     }
     let rows: Vec<_> = accepted
         .iter()
@@ -218,7 +219,7 @@ pub(super) async fn store_secrets(
             "INSERT INTO secrets (id, sealed, expires_at) \
              SELECT k.value->>0, k.value->>1, CAST(k.value->>2 AS BIGINT) FROM {each}"
         );
-        conn.execute(&sql, &[to_json(&rows)?.into()]).await?;
+        into.add(sql, [to_json(&rows)?.into()]);
     }
     Ok(())
 }

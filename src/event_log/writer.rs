@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::Recorded;
 use gatekey_aggregates::values::from_micros;
-use gatekey_projections::{Conn, Location, View, project};
+use gatekey_projections::{Conn, Location, Statements, View, fold};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -334,33 +334,36 @@ impl Task {
             conn.rollback().await.map_err(Failure::passing)?;
             return Ok(decided);
         }
-        self.store(conn, appends, &decided, &facts).await.map_err(classify)?;
+        let written = self.statements(conn, appends, &decided, &facts).await.map_err(classify)?;
         let end = end_sql(conn.dialect(), decided.before + count(&decided.recorded), recorded_at);
         let sent = sent.insert(decided);
-        match conn.commit_after(&end).await {
+        match conn.commit_after(written, &end).await {
             Ok(()) => Ok(std::mem::take(sent)),
             Err(error) if is_answer(&error) => Err(classify(error)),
             Err(error) => Err(Failure::InDoubt(error.to_string())),
         }
     }
 
-    async fn store(
+    /// What writes the batch.
+    async fn statements(
         &self,
         conn: &mut Conn,
         appends: &[Append],
         decided: &Decided,
         facts: &Facts,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<Statements, sqlx::Error> {
         let accepted: Vec<&Append> = appends
             .iter()
             .zip(&decided.outcomes)
             .filter(|(_, outcome)| outcome.is_ok())
             .map(|(append, _)| append)
             .collect();
-        store_events(conn, &accepted, &decided.recorded).await?;
-        store_claims(conn, facts).await?;
-        store_secrets(conn, &accepted).await?;
-        project(conn, &self.setup.views, &decided.recorded, "").await
+        let mut statements = Statements::of(conn.dialect());
+        store_events(&accepted, &decided.recorded, &mut statements)?;
+        store_claims(facts, &mut statements)?;
+        store_secrets(&accepted, &mut statements)?;
+        fold(conn, &self.setup.views, &decided.recorded, "", &mut statements).await?;
+        Ok(statements)
     }
 }
 
