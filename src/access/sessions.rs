@@ -168,3 +168,116 @@ fn strike<K: Eq + Hash>(index: &mut HashMap<K, ByAge>, key: &K, began: i64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GATEWAYS: [&str; 2] = ["gw-east", "gw-west"];
+    const NAMES: [&str; 2] = ["ada@example.com", "bob@example.com"];
+
+    /// What can be done to the connections.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert { gateway: usize, name: Option<usize>, from: Option<u8>, vpn: Option<u8> },
+        Remove(usize),
+        SetLost(usize, bool),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let insert = (0..2usize, proptest::option::of(0..2usize))
+            .prop_flat_map(|known| (Just(known), any::<Option<bool>>(), any::<Option<bool>>()));
+        prop_oneof![
+            3 => insert.prop_map(|((gateway, name), from, vpn)| Step::Insert {
+                gateway,
+                name,
+                from: from.map(u8::from),
+                vpn: vpn.map(u8::from),
+            }),
+            1 => (0..30usize).prop_map(Step::Remove),
+            1 => (0..30usize, any::<bool>()).prop_map(|(n, is)| Step::SetLost(n, is)),
+        ]
+    }
+
+    fn id(n: usize) -> SessionId {
+        format!("con-{n}").parse().unwrap()
+    }
+
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, n])
+    }
+
+    fn take(sessions: &mut Sessions, n: usize, step: Step) {
+        match step {
+            Step::Insert { gateway, name, from, vpn } => sessions.insert(SessionEntry {
+                id: id(n),
+                gateway_id: GATEWAYS[gateway].parse().unwrap(),
+                user_id: format!("usr-{}", name.unwrap_or(9)).parse().unwrap(),
+                certificate_id: "cfg-1".parse().unwrap(),
+                serial: "5a".parse().unwrap(),
+                common_name: name.map(|it| NAMES[it].parse().unwrap()),
+                client_ip: from.map(ip),
+                vpn_ip: vpn.map(ip),
+                vpn_ipv6: None,
+                connected_at: DateTime::UNIX_EPOCH,
+                lost_at: None,
+                began: i64::try_from(n).unwrap(),
+            }),
+            Step::Remove(n) => sessions.remove(&id(n)),
+            Step::SetLost(n, is) => sessions.set_lost(&id(n), is.then_some(DateTime::UNIX_EPOCH)),
+        }
+    }
+
+    /// The same by looking at every one.
+    fn by_looking(
+        sessions: &Sessions,
+        is_meant: impl Fn(&SessionEntry) -> bool,
+    ) -> Vec<&SessionEntry> {
+        let mut found: Vec<_> = sessions.all().filter(|it| is_meant(it)).collect();
+        found.sort_by_key(|it| -it.began);
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn every_way_finds_what_looking_at_each_would(steps in proptest::collection::vec(step(), 1..40)) {
+            let mut sessions = Sessions::default();
+            for (n, step) in steps.into_iter().enumerate() {
+                take(&mut sessions, n, step);
+            }
+            for gateway in GATEWAYS.map(|it| it.parse::<GatewayId>().unwrap()) {
+                let here = |it: &SessionEntry| it.gateway_id == gateway;
+                prop_assert_eq!(
+                    sessions.of_gateway(&gateway).collect::<Vec<_>>(),
+                    by_looking(&sessions, here)
+                );
+                for from in [None, Some(ip(0)), Some(ip(1))] {
+                    for name in NAMES.map(|it| it.parse::<CommonName>().unwrap()) {
+                        prop_assert_eq!(
+                            sessions.of_client(&gateway, &name, from).collect::<Vec<_>>(),
+                            by_looking(&sessions, |it| here(it)
+                                && it.common_name.as_ref() == Some(&name)
+                                && it.client_ip == from)
+                        );
+                    }
+                    let Some(vpn_ip) = from else { continue };
+                    let held = by_looking(&sessions, |it| here(it) && it.vpn_ip == from);
+                    prop_assert_eq!(
+                        sessions.holder(&gateway, vpn_ip),
+                        held.iter().find(|it| it.lost_at.is_none()).or(held.first()).copied()
+                    );
+                }
+            }
+            for user in ["usr-0", "usr-1", "usr-9"].map(|it| it.parse::<UserId>().unwrap()) {
+                prop_assert_eq!(
+                    sessions.of_user(&user).collect::<Vec<_>>(),
+                    by_looking(&sessions, |it| it.user_id == user)
+                );
+            }
+            let all: Vec<SessionId> = sessions.all().map(|it| it.id.clone()).collect();
+            all.iter().for_each(|id| sessions.remove(id));
+            prop_assert_eq!(sessions, Sessions::default());
+        }
+    }
+}
