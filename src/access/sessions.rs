@@ -276,7 +276,9 @@ mod tests {
                 );
             }
             let all: Vec<SessionId> = sessions.all().map(|it| it.id.clone()).collect();
-            all.iter().for_each(|id| sessions.remove(id));
+            for id in &all {
+                sessions.remove(id);
+            }
             prop_assert_eq!(sessions, Sessions::default());
         }
     }

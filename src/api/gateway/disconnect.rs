@@ -127,13 +127,11 @@ fn meant(
     }
     let happened_at = happened_at(body, now);
     let state = app.services.index.read();
-    match ip {
-        Some(_) => ended(state.sessions.of_client(gateway_id, &body.common_name, ip), happened_at),
-        None => {
-            let is_named = |it: &&SessionEntry| it.common_name.as_ref() == Some(&body.common_name);
-            ended(state.sessions.of_gateway(gateway_id).filter(is_named), happened_at)
-        }
+    if ip.is_some() {
+        return ended(state.sessions.of_client(gateway_id, &body.common_name, ip), happened_at);
     }
+    let is_named = |it: &&SessionEntry| it.common_name.as_ref() == Some(&body.common_name);
+    ended(state.sessions.of_gateway(gateway_id).filter(is_named), happened_at)
 }
 
 /// Of connections, the newest first, the one that ended then.
