@@ -1,5 +1,6 @@
 //! An access rule: a destination that people may reach, and which people.
 
+use crate::grants::{Grants, NeverGiven};
 use crate::root::{Fact, Refusal, RefusalKind, Root};
 use crate::values::{
     Cidr, Description, GroupName, Hostname, HostnameWildcard, Invalid, NetworkId, PortRange,
@@ -7,7 +8,6 @@ use crate::values::{
 };
 use crate::{Claim, ClaimKind};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// What kind of destination a rule names.
@@ -161,9 +161,9 @@ pub struct AccessRule {
     /// Deleted ones stay deleted.
     pub deleted: bool,
     /// Users it was assigned to by themselves.
-    pub users: BTreeSet<UserId>,
+    pub users: Grants<UserId>,
     /// Groups whose members it was assigned to.
-    pub groups: BTreeSet<GroupName>,
+    pub groups: Grants<GroupName>,
 }
 
 /// What can be asked of an access rule.
@@ -232,6 +232,9 @@ pub enum Error {
     /// The id is in use.
     #[error("this access rule exists already")]
     AlreadyCreated,
+    /// Taken from whom it was never assigned to.
+    #[error("it was never assigned to them")]
+    NeverAssigned,
     /// ICMP with ports.
     #[error("must be absent for icmp, which has no ports")]
     PortsWithIcmp,
@@ -244,6 +247,7 @@ impl Refusal for Error {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "access_rule_not_found",
+            Self::NeverAssigned => "assignment_not_found",
             Self::AlreadyCreated => "access_rule_exists",
             Self::PortsWithIcmp | Self::HostnameWithoutNetwork => "invalid_access_rule",
         }
@@ -251,7 +255,7 @@ impl Refusal for Error {
 
     fn kind(&self) -> RefusalKind {
         match self {
-            Self::NotFound => RefusalKind::NotFound,
+            Self::NotFound | Self::NeverAssigned => RefusalKind::NotFound,
             Self::AlreadyCreated => RefusalKind::Conflict,
             Self::PortsWithIcmp | Self::HostnameWithoutNetwork => RefusalKind::Invalid,
         }
@@ -263,6 +267,12 @@ impl Refusal for Error {
             Self::HostnameWithoutNetwork => Some("network_id"),
             _ => None,
         }
+    }
+}
+
+impl From<NeverGiven> for Error {
+    fn from(NeverGiven: NeverGiven) -> Self {
+        Self::NeverAssigned
     }
 }
 
@@ -303,6 +313,10 @@ impl Root for AccessRule {
 
 impl AccessRule {
     fn decide(&self, command: Command) -> Result<Vec<Event>, Error> {
+        let takes = matches!(
+            command,
+            Command::UnassignUser(_) | Command::UnassignGroup(_) | Command::Delete
+        );
         let event = match command {
             Command::Create(definition) => {
                 if self.definition.is_some() {
@@ -311,28 +325,28 @@ impl AccessRule {
                 check(&definition)?;
                 Some(Event::Created { definition })
             }
-            Command::Delete if self.deleted => None,
-            _ if !self.exists() => return Err(Error::NotFound),
+            _ if !(self.exists() || self.deleted && takes) => return Err(Error::NotFound),
             Command::Update(definition) => {
                 check(&definition)?;
                 let changed = self.definition.as_ref() != Some(&definition);
                 changed.then_some(Event::Updated { definition })
             }
             Command::AssignUser(user_id) => {
-                (!self.users.contains(&user_id)).then_some(Event::UserAssigned { user_id })
+                self.users.giving(user_id, |user_id| Event::UserAssigned { user_id })
             }
             Command::UnassignUser(user_id) => {
-                self.users.contains(&user_id).then_some(Event::UserUnassigned { user_id })
+                self.users.taking(user_id, |user_id| Event::UserUnassigned { user_id })?
             }
             Command::AssignGroup(group) => {
-                (!self.groups.contains(&group)).then_some(Event::GroupAssigned { group })
+                self.groups.giving(group, |group| Event::GroupAssigned { group })
             }
             Command::UnassignGroup(group) => {
-                self.groups.contains(&group).then_some(Event::GroupUnassigned { group })
+                self.groups.taking(group, |group| Event::GroupUnassigned { group })?
             }
             Command::Delete => Some(Event::Deleted {}),
         };
-        Ok(event.into_iter().collect())
+        // A deleted one has nothing left to be taken.
+        Ok(event.into_iter().filter(|_| !self.deleted).collect())
     }
 
     fn evolve(&mut self, event: Event) {
@@ -340,18 +354,10 @@ impl AccessRule {
             Event::Created { definition } | Event::Updated { definition } => {
                 self.definition = Some(definition);
             }
-            Event::UserAssigned { user_id } => {
-                self.users.insert(user_id);
-            }
-            Event::UserUnassigned { user_id } => {
-                self.users.remove(&user_id);
-            }
-            Event::GroupAssigned { group } => {
-                self.groups.insert(group);
-            }
-            Event::GroupUnassigned { group } => {
-                self.groups.remove(&group);
-            }
+            Event::UserAssigned { user_id } => self.users.gave(user_id),
+            Event::UserUnassigned { user_id } => self.users.took(user_id),
+            Event::GroupAssigned { group } => self.groups.gave(group),
+            Event::GroupUnassigned { group } => self.groups.took(group),
             Event::Deleted {} => self.deleted = true,
         }
     }
@@ -427,16 +433,15 @@ mod tests {
     #[tokio::test]
     async fn nothing_can_be_asked_of_none() {
         let commands = [
-            Command::Update(definition()),
-            Command::AssignUser(value("usr-ada")),
-            Command::UnassignUser(value("usr-ada")),
-            Command::AssignGroup(value("engineering")),
-            Command::UnassignGroup(value("engineering")),
+            (Command::Update(definition()), Error::NotFound),
+            (Command::AssignUser(value("usr-ada")), Error::NotFound),
+            (Command::UnassignUser(value("usr-ada")), Error::NeverAssigned),
+            (Command::AssignGroup(value("engineering")), Error::NotFound),
+            (Command::UnassignGroup(value("engineering")), Error::NeverAssigned),
         ];
-        for command in commands {
-            for history in [vec![], deleted()] {
-                given(history).when_async(command.clone()).await.then_expect_error(Error::NotFound);
-            }
+        for (command, of_a_deleted_one) in commands {
+            given(vec![]).when_async(command.clone()).await.then_expect_error(Error::NotFound);
+            given(deleted()).when_async(command).await.then_expect_error(of_a_deleted_one);
         }
     }
 
@@ -496,7 +501,12 @@ mod tests {
             let before = vec![created()];
             let with = vec![created(), assigned.clone()];
             let without = vec![created(), assigned.clone(), taken.clone()];
-            given(before.clone()).when_async(take.clone()).await.then_expect_events(vec![]);
+            let gone = vec![created(), assigned.clone(), Event::Deleted {}];
+            given(gone).when_async(take.clone()).await.then_expect_events(vec![]);
+            given(before.clone())
+                .when_async(take.clone())
+                .await
+                .then_expect_error(Error::NeverAssigned);
             given(before)
                 .when_async(assign.clone())
                 .await
@@ -575,6 +585,7 @@ mod tests {
         use RefusalKind::{Conflict, Invalid, NotFound};
         assert_eq!(answer(&Error::NotFound), ("access_rule_not_found", NotFound, None));
         assert_eq!(answer(&Error::AlreadyCreated), ("access_rule_exists", Conflict, None));
+        assert_eq!(answer(&Error::NeverAssigned), ("assignment_not_found", NotFound, None));
         let (icmp, host) = (Error::PortsWithIcmp, Error::HostnameWithoutNetwork);
         assert_eq!(answer(&icmp), ("invalid_access_rule", Invalid, Some("port_range")));
         assert_eq!(answer(&host), ("invalid_access_rule", Invalid, Some("network_id")));

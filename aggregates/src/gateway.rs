@@ -1,5 +1,6 @@
 //! A gateway: a stock OpenVPN server with our agent beside it, and who may use it.
 
+use crate::grants::{Grants, NeverGiven};
 use crate::root::{Fact, Refusal, RefusalKind, Root};
 use crate::values::{
     CertificateId, CryptoProfile, Description, GroupName, Host, NetworkId, ResourceName, SecretId,
@@ -7,7 +8,6 @@ use crate::values::{
 };
 use crate::{Claim, ClaimKind};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Most DNS servers that a gateway pushes.
@@ -52,11 +52,11 @@ pub struct Gateway {
     /// Deleted ones stay deleted.
     pub deleted: bool,
     /// Users who were granted it by themselves.
-    pub users: BTreeSet<UserId>,
+    pub users: Grants<UserId>,
     /// Groups whose members were granted it.
-    pub groups: BTreeSet<GroupName>,
+    pub groups: Grants<GroupName>,
     /// Networks that can be reached through it.
-    pub networks: BTreeSet<NetworkId>,
+    pub networks: Grants<NetworkId>,
     /// Whether its agent was heard of lately.
     pub online: bool,
     /// The address that the agent reports.
@@ -189,6 +189,9 @@ pub enum Error {
     /// The id is in use.
     #[error("this gateway is registered already")]
     AlreadyRegistered,
+    /// Taken from whom it was never given to.
+    #[error("it was never given to them")]
+    NeverGiven,
     /// Port 0.
     #[error("must be from 1 to 65535")]
     PortZero,
@@ -204,6 +207,7 @@ impl Refusal for Error {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "gateway_not_found",
+            Self::NeverGiven => "grant_not_found",
             Self::AlreadyRegistered => "gateway_exists",
             Self::PortZero | Self::TooManyDnsServers | Self::NoDnsServers => "invalid_gateway",
         }
@@ -211,7 +215,7 @@ impl Refusal for Error {
 
     fn kind(&self) -> RefusalKind {
         match self {
-            Self::NotFound => RefusalKind::NotFound,
+            Self::NotFound | Self::NeverGiven => RefusalKind::NotFound,
             Self::AlreadyRegistered => RefusalKind::Conflict,
             _ => RefusalKind::Invalid,
         }
@@ -223,6 +227,12 @@ impl Refusal for Error {
             Self::TooManyDnsServers | Self::NoDnsServers => Some("dns_servers"),
             _ => None,
         }
+    }
+}
+
+impl From<NeverGiven> for Error {
+    fn from(NeverGiven: NeverGiven) -> Self {
+        Self::NeverGiven
     }
 }
 
@@ -279,10 +289,14 @@ impl Gateway {
             check(&configuration)?;
             return Ok(vec![Event::Registered { configuration, token_hash, tls_auth_key }]);
         }
-        if self.deleted && matches!(command, Command::Delete) {
-            return Ok(Vec::new());
-        }
-        if !self.exists() {
+        let takes = matches!(
+            command,
+            Command::RevokeUser(_)
+                | Command::RevokeGroup(_)
+                | Command::DetachNetwork(_)
+                | Command::Delete
+        );
+        if !(self.exists() || self.deleted && takes) {
             return Err(Error::NotFound);
         }
         // Asking for what is so already is no change, and no event.
@@ -294,21 +308,23 @@ impl Gateway {
                 changed.then_some(Event::Updated { configuration })
             }
             Command::GrantUser(user_id) => {
-                (!self.users.contains(&user_id)).then_some(Event::UserGranted { user_id })
+                self.users.giving(user_id, |user_id| Event::UserGranted { user_id })
             }
             Command::RevokeUser(user_id) => {
-                self.users.contains(&user_id).then_some(Event::UserRevoked { user_id })
+                self.users.taking(user_id, |user_id| Event::UserRevoked { user_id })?
             }
             Command::GrantGroup(group) => {
-                (!self.groups.contains(&group)).then_some(Event::GroupGranted { group })
+                self.groups.giving(group, |group| Event::GroupGranted { group })
             }
             Command::RevokeGroup(group) => {
-                self.groups.contains(&group).then_some(Event::GroupRevoked { group })
+                self.groups.taking(group, |group| Event::GroupRevoked { group })?
             }
-            Command::AttachNetwork(network_id) => (!self.networks.contains(&network_id))
-                .then_some(Event::NetworkAttached { network_id }),
+            Command::AttachNetwork(network_id) => {
+                self.networks.giving(network_id, |network_id| Event::NetworkAttached { network_id })
+            }
             Command::DetachNetwork(network_id) => {
-                self.networks.contains(&network_id).then_some(Event::NetworkDetached { network_id })
+                let event = |network_id| Event::NetworkDetached { network_id };
+                self.networks.taking(network_id, event)?
             }
             Command::RotateToken(token_hash) => Some(Event::TokenRotated { token_hash }),
             Command::RequestReprovision => Some(Event::ReprovisionRequested {}),
@@ -323,7 +339,8 @@ impl Gateway {
             }
             Command::Delete => Some(Event::Deleted {}),
         };
-        Ok(event.into_iter().collect())
+        // A deleted one has nothing left to be taken.
+        Ok(event.into_iter().filter(|_| !self.deleted).collect())
     }
 
     fn evolve(&mut self, event: Event) {
@@ -331,24 +348,12 @@ impl Gateway {
             Event::Registered { configuration, .. } | Event::Updated { configuration } => {
                 self.configuration = Some(configuration);
             }
-            Event::UserGranted { user_id } => {
-                self.users.insert(user_id);
-            }
-            Event::UserRevoked { user_id } => {
-                self.users.remove(&user_id);
-            }
-            Event::GroupGranted { group } => {
-                self.groups.insert(group);
-            }
-            Event::GroupRevoked { group } => {
-                self.groups.remove(&group);
-            }
-            Event::NetworkAttached { network_id } => {
-                self.networks.insert(network_id);
-            }
-            Event::NetworkDetached { network_id } => {
-                self.networks.remove(&network_id);
-            }
+            Event::UserGranted { user_id } => self.users.gave(user_id),
+            Event::UserRevoked { user_id } => self.users.took(user_id),
+            Event::GroupGranted { group } => self.groups.gave(group),
+            Event::GroupRevoked { group } => self.groups.took(group),
+            Event::NetworkAttached { network_id } => self.networks.gave(network_id),
+            Event::NetworkDetached { network_id } => self.networks.took(network_id),
             Event::TokenRotated { .. } | Event::ReprovisionRequested {} => {}
             Event::ServerCertificateInstalled { certificate_id } => {
                 self.server_certificate = Some(certificate_id);
@@ -457,6 +462,9 @@ mod tests {
             let gone = given(vec![registered(), Event::Deleted {}]);
             match command {
                 Command::Delete => gone.when_async(command).await.then_expect_events(vec![]),
+                Command::RevokeUser(_) | Command::RevokeGroup(_) | Command::DetachNetwork(_) => {
+                    gone.when_async(command).await.then_expect_error(Error::NeverGiven);
+                }
                 _ => gone.when_async(command).await.then_expect_error(Error::NotFound),
             }
         }
@@ -530,22 +538,34 @@ mod tests {
                 ),
                 (Command::DetachNetwork(network_id.clone()), Event::NetworkDetached { network_id }),
             ),
-            (
-                (Command::ComeOnline, Event::CameOnline {}),
-                (Command::GoOffline, Event::WentOffline {}),
-            ),
         ];
         for ((give, given_), (take, taken)) in pairs {
             let before = vec![registered()];
             let with = vec![registered(), given_.clone()];
             let without = vec![registered(), given_.clone(), taken.clone()];
-            given(before.clone()).when_async(take.clone()).await.then_expect_events(vec![]);
+            let gone = vec![registered(), given_.clone(), Event::Deleted {}];
+            given(gone).when_async(take.clone()).await.then_expect_events(vec![]);
+            given(before.clone())
+                .when_async(take.clone())
+                .await
+                .then_expect_error(Error::NeverGiven);
             given(before).when_async(give.clone()).await.then_expect_events(vec![given_.clone()]);
             given(with.clone()).when_async(give.clone()).await.then_expect_events(vec![]);
             given(with).when_async(take.clone()).await.then_expect_events(vec![taken]);
             given(without.clone()).when_async(take).await.then_expect_events(vec![]);
             given(without).when_async(give).await.then_expect_events(vec![given_]);
         }
+    }
+
+    #[tokio::test]
+    async fn it_comes_and_goes_and_neither_twice() {
+        let (come, go) = (Command::ComeOnline, Command::GoOffline);
+        let (came, went) = (Event::CameOnline {}, Event::WentOffline {});
+        let here = vec![registered(), came.clone()];
+        given(vec![registered()]).when_async(go.clone()).await.then_expect_events(vec![]);
+        given(vec![registered()]).when_async(come.clone()).await.then_expect_events(vec![came]);
+        given(here.clone()).when_async(come).await.then_expect_events(vec![]);
+        given(here).when_async(go).await.then_expect_events(vec![went]);
     }
 
     #[tokio::test]
@@ -636,6 +656,7 @@ mod tests {
         let dns = Some("dns_servers");
         assert_eq!(answer(&Error::NotFound), ("gateway_not_found", NotFound, None));
         assert_eq!(answer(&Error::AlreadyRegistered), ("gateway_exists", Conflict, None));
+        assert_eq!(answer(&Error::NeverGiven), ("grant_not_found", NotFound, None));
         assert_eq!(answer(&Error::PortZero), ("invalid_gateway", Invalid, Some("port")));
         assert_eq!(answer(&Error::TooManyDnsServers), ("invalid_gateway", Invalid, dns));
         assert_eq!(answer(&Error::NoDnsServers), ("invalid_gateway", Invalid, dns));

@@ -7,6 +7,7 @@
 
 mod claims;
 mod event;
+mod grants;
 mod metadata;
 mod personal;
 #[macro_use]
@@ -33,6 +34,7 @@ mod samples;
 
 pub use claims::{Claim, ClaimKind, ClaimRule};
 pub use event::{DecodeError, Event, Recorded};
+pub use grants::Grants;
 pub use metadata::{Actor, ActorKind, Credential, CredentialKind, Metadata};
 pub use personal::{PersonId, Personal};
 pub use root::{Fact, Refusal, RefusalKind, Root};

@@ -1,7 +1,7 @@
 //! Access rules: destinations that people may reach, and which people.
 
 use crate::db::Db;
-use crate::grants::{self, GrantedGroup, GrantedUser};
+use crate::grants::{Granting, give, grant, holder_is_gone, take, thing_is_gone};
 use crate::list::{BY_NAME, ListError, Listed, Orders, Query, Wanted, columns, names};
 use crate::rows::{Rows, View};
 use crate::table::{stamp, table};
@@ -43,29 +43,18 @@ table! {
     }
 }
 
-table! {
+grant! {
     /// A user whom a rule was assigned to by themselves.
-    pub struct AccessRuleUserRow: "access_rule_users" by [access_rule_id, user_id] {
-        /// Which rule.
-        access_rule_id: String,
-        /// Who.
-        user_id: String,
-        /// Since when.
-        granted_at: i64,
-    }
+    AccessRuleUserRow: "access_rule_users", access_rule_id to user_id
 }
 
-table! {
+grant! {
     /// A group whose members a rule was assigned to.
-    pub struct AccessRuleGroupRow: "access_rule_groups" by [access_rule_id, group_name] {
-        /// Which rule.
-        access_rule_id: String,
-        /// Which group.
-        group_name: String,
-        /// Since when.
-        granted_at: i64,
-    }
+    AccessRuleGroupRow: "access_rule_groups", access_rule_id to group_name
 }
+
+/// Access rules as what is given.
+pub const GRANTING: Granting = Granting { things: "access_rules", kind: "access_rule" };
 
 impl AccessRuleRow {
     fn define(&mut self, it: &Definition) {
@@ -106,8 +95,7 @@ impl View for AccessRules {
         match &recorded.event {
             Event::AccessRule(event) => apply(recorded, event, rows),
             Event::User(user::Event::Deleted {}) => {
-                let id = &recorded.aggregate_id;
-                rows.purge::<AccessRuleUserRow>("user_id", id, |row| &row.user_id);
+                holder_is_gone::<AccessRuleUserRow>(rows, &recorded.aggregate_id);
             }
             _ => {}
         }
@@ -145,26 +133,14 @@ fn apply(recorded: &Recorded, event: &RuleEvent, rows: &mut Rows) {
             rows.put(row);
         }
         RuleEvent::Updated { definition } => change(&|row| row.define(definition)),
-        RuleEvent::UserAssigned { user_id } => rows.put(AccessRuleUserRow {
-            access_rule_id: id.clone(),
-            user_id: user_id.to_string(),
-            granted_at: at,
-        }),
-        RuleEvent::UserUnassigned { user_id } => {
-            rows.remove::<AccessRuleUserRow>(vec![id.clone(), user_id.to_string()]);
-        }
-        RuleEvent::GroupAssigned { group } => rows.put(AccessRuleGroupRow {
-            access_rule_id: id.clone(),
-            group_name: group.to_string(),
-            granted_at: at,
-        }),
-        RuleEvent::GroupUnassigned { group } => {
-            rows.remove::<AccessRuleGroupRow>(vec![id.clone(), group.to_string()]);
-        }
+        RuleEvent::UserAssigned { user_id } => give::<AccessRuleUserRow>(rows, id, user_id, at),
+        RuleEvent::UserUnassigned { user_id } => take::<AccessRuleUserRow>(rows, id, user_id),
+        RuleEvent::GroupAssigned { group } => give::<AccessRuleGroupRow>(rows, id, group, at),
+        RuleEvent::GroupUnassigned { group } => take::<AccessRuleGroupRow>(rows, id, group),
         RuleEvent::Deleted {} => {
             change(&|row| row.deleted_at = Some(at));
-            rows.purge::<AccessRuleUserRow>("access_rule_id", id, |row| &row.access_rule_id);
-            rows.purge::<AccessRuleGroupRow>("access_rule_id", id, |row| &row.access_rule_id);
+            thing_is_gone::<AccessRuleUserRow>(rows, id);
+            thing_is_gone::<AccessRuleGroupRow>(rows, id);
         }
     }
 }
@@ -236,30 +212,9 @@ pub async fn list(
         .when("t.protocol = {}", filter.protocol.clone())
         .when("t.network_id = {}", filter.network_id.clone())
         .when("t.active = {}", filter.active)
-        .when(
-            "EXISTS (SELECT 1 FROM access_rule_users a \
-               WHERE a.access_rule_id = t.id AND a.user_id = {}) \
-             OR EXISTS (SELECT 1 FROM access_rule_groups a \
-               JOIN user_groups m ON m.group_name = a.group_name \
-               WHERE a.access_rule_id = t.id AND m.user_id = {})",
-            filter.user_id.clone(),
-        )
-        .when(
-            "EXISTS (SELECT 1 FROM access_rule_groups a \
-             WHERE a.access_rule_id = t.id AND a.group_name = {})",
-            filter.group.clone(),
-        )
+        .when(&GRANTING.to_user(), filter.user_id.clone())
+        .when(&GRANTING.to_group(), filter.group.clone())
         .search(&["t.name", "t.description", "t.value"], wanted.q.as_deref())
         .page(db, wanted, &Orders { by: &ORDERS, default: BY_NAME, tie: "t.id" })
         .await
-}
-
-/// Users whom this rule was assigned to by themselves.
-pub async fn users(db: &Db, id: &str, wanted: &Wanted) -> Result<Listed<GrantedUser>, ListError> {
-    grants::users(db, wanted, "access_rule_users", "access_rule_id", id).await
-}
-
-/// Groups whose members this rule was assigned to.
-pub async fn groups(db: &Db, id: &str, wanted: &Wanted) -> Result<Listed<GrantedGroup>, ListError> {
-    grants::groups(db, wanted, "access_rule_groups", "access_rule_id", id).await
 }

@@ -1,7 +1,7 @@
 //! Gateways: who they are, who may use them, and what can be reached through them.
 
 use crate::db::Db;
-use crate::grants::{self, GrantedGroup, GrantedUser};
+use crate::grants::{Granting, give, grant, holder_is_gone, take, thing_is_gone};
 use crate::list::{BY_NAME, ListError, Listed, Orders, Query, Wanted, columns, names};
 use crate::rows::{Rows, View};
 use crate::table::{Texts, stamp, table};
@@ -65,41 +65,23 @@ table! {
     }
 }
 
-table! {
+grant! {
     /// A user who may use a gateway by themselves.
-    pub struct GatewayUserRow: "gateway_users" by [gateway_id, user_id] {
-        /// Which gateway.
-        gateway_id: String,
-        /// Who.
-        user_id: String,
-        /// Since when.
-        granted_at: i64,
-    }
+    GatewayUserRow: "gateway_users", gateway_id to user_id
 }
 
-table! {
+grant! {
     /// A group whose members may use a gateway.
-    pub struct GatewayGroupRow: "gateway_groups" by [gateway_id, group_name] {
-        /// Which gateway.
-        gateway_id: String,
-        /// Which group.
-        group_name: String,
-        /// Since when.
-        granted_at: i64,
-    }
+    GatewayGroupRow: "gateway_groups", gateway_id to group_name
 }
 
-table! {
+grant! {
     /// A network that can be reached through a gateway.
-    pub struct GatewayNetworkRow: "gateway_networks" by [gateway_id, network_id] {
-        /// Which gateway.
-        gateway_id: String,
-        /// Which network.
-        network_id: String,
-        /// Since when.
-        granted_at: i64,
-    }
+    GatewayNetworkRow: "gateway_networks", gateway_id to network_id
 }
+
+/// Gateways as what is given.
+pub const GRANTING: Granting = Granting { things: "gateways", kind: "gateway" };
 
 impl GatewayRow {
     fn configure(&mut self, it: &Configuration) {
@@ -146,10 +128,10 @@ impl View for Gateways {
         match &recorded.event {
             Event::Gateway(event) => apply(recorded, event, rows),
             Event::User(user::Event::Deleted {}) => {
-                rows.purge::<GatewayUserRow>("user_id", id, |row| &row.user_id);
+                holder_is_gone::<GatewayUserRow>(rows, id);
             }
             Event::Network(network::Event::Deleted {}) => {
-                rows.purge::<GatewayNetworkRow>("network_id", id, |row| &row.network_id);
+                holder_is_gone::<GatewayNetworkRow>(rows, id);
             }
             _ => {}
         }
@@ -198,29 +180,15 @@ fn apply(recorded: &Recorded, event: &GatewayEvent, rows: &mut Rows) {
             rows.put(row);
         }
         GatewayEvent::Updated { configuration } => change(&|row| row.configure(configuration)),
-        GatewayEvent::UserGranted { user_id } => rows.put(GatewayUserRow {
-            gateway_id: id.clone(),
-            user_id: user_id.to_string(),
-            granted_at: at,
-        }),
-        GatewayEvent::UserRevoked { user_id } => {
-            rows.remove::<GatewayUserRow>(vec![id.clone(), user_id.to_string()]);
+        GatewayEvent::UserGranted { user_id } => give::<GatewayUserRow>(rows, id, user_id, at),
+        GatewayEvent::UserRevoked { user_id } => take::<GatewayUserRow>(rows, id, user_id),
+        GatewayEvent::GroupGranted { group } => give::<GatewayGroupRow>(rows, id, group, at),
+        GatewayEvent::GroupRevoked { group } => take::<GatewayGroupRow>(rows, id, group),
+        GatewayEvent::NetworkAttached { network_id } => {
+            give::<GatewayNetworkRow>(rows, id, network_id, at);
         }
-        GatewayEvent::GroupGranted { group } => rows.put(GatewayGroupRow {
-            gateway_id: id.clone(),
-            group_name: group.to_string(),
-            granted_at: at,
-        }),
-        GatewayEvent::GroupRevoked { group } => {
-            rows.remove::<GatewayGroupRow>(vec![id.clone(), group.to_string()]);
-        }
-        GatewayEvent::NetworkAttached { network_id } => rows.put(GatewayNetworkRow {
-            gateway_id: id.clone(),
-            network_id: network_id.to_string(),
-            granted_at: at,
-        }),
         GatewayEvent::NetworkDetached { network_id } => {
-            rows.remove::<GatewayNetworkRow>(vec![id.clone(), network_id.to_string()]);
+            take::<GatewayNetworkRow>(rows, id, network_id);
         }
         GatewayEvent::TokenRotated { token_hash } => {
             change(&|row| row.token_hash = token_hash.to_string());
@@ -239,9 +207,9 @@ fn apply(recorded: &Recorded, event: &GatewayEvent, rows: &mut Rows) {
                 row.online = false;
                 row.deleted_at = Some(at);
             });
-            rows.purge::<GatewayUserRow>("gateway_id", id, |row| &row.gateway_id);
-            rows.purge::<GatewayGroupRow>("gateway_id", id, |row| &row.gateway_id);
-            rows.purge::<GatewayNetworkRow>("gateway_id", id, |row| &row.gateway_id);
+            thing_is_gone::<GatewayUserRow>(rows, id);
+            thing_is_gone::<GatewayGroupRow>(rows, id);
+            thing_is_gone::<GatewayNetworkRow>(rows, id);
         }
     }
 }
@@ -320,89 +288,10 @@ pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<Ga
         .when("t.active = {}", filter.active)
         .when_beside("h.last_heard >= {}", filter.heard_since)
         .when_beside("h.last_heard IS NULL OR h.last_heard < {}", filter.silent_since)
-        .when(
-            "EXISTS (SELECT 1 FROM gateway_users a WHERE a.gateway_id = t.id AND a.user_id = {}) \
-             OR EXISTS (SELECT 1 FROM gateway_groups a \
-               JOIN user_groups m ON m.group_name = a.group_name \
-               WHERE a.gateway_id = t.id AND m.user_id = {})",
-            filter.granted_to.clone(),
-        )
-        .when(
-            "EXISTS (SELECT 1 FROM gateway_groups a \
-             WHERE a.gateway_id = t.id AND a.group_name = {})",
-            filter.group.clone(),
-        )
-        .when(
-            "EXISTS (SELECT 1 FROM gateway_networks a \
-             WHERE a.gateway_id = t.id AND a.network_id = {})",
-            filter.network_id.clone(),
-        )
+        .when(&GRANTING.to_user(), filter.granted_to.clone())
+        .when(&GRANTING.to_group(), filter.group.clone())
+        .when(&GRANTING.to_network(), filter.network_id.clone())
         .search(&["t.name", "t.description", "t.hostname"], wanted.q.as_deref())
         .page(db, wanted, &Orders { by: &ORDERS, default: BY_NAME, tie: "t.id" })
         .await
-}
-
-/// A network that can be reached through a gateway.
-#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
-pub struct AttachedNetwork {
-    /// `net-…`
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Its addresses.
-    pub cidr: String,
-    /// Free text.
-    pub description: String,
-    /// Since when.
-    pub granted_at: i64,
-}
-
-const NETWORK_ORDERS: [(&str, &str); 2] =
-    [("name", "lower(n.name) {}"), ("attached_at", "t.granted_at {}")];
-
-/// What attached networks can be sorted by.
-pub const NETWORK_SORT: &[&str] = &names(&NETWORK_ORDERS);
-
-/// Users who were granted this gateway by themselves; `q` looks at user name, e-mail and name.
-pub async fn users(db: &Db, id: &str, wanted: &Wanted) -> Result<Listed<GrantedUser>, ListError> {
-    grants::users(db, wanted, "gateway_users", "gateway_id", id).await
-}
-
-/// Groups that were granted this gateway.
-pub async fn groups(db: &Db, id: &str, wanted: &Wanted) -> Result<Listed<GrantedGroup>, ListError> {
-    grants::groups(db, wanted, "gateway_groups", "gateway_id", id).await
-}
-
-/// Networks that can be reached through this gateway; `q` looks at name, addresses and description.
-pub async fn networks(
-    db: &Db,
-    id: &str,
-    wanted: &Wanted,
-) -> Result<Listed<AttachedNetwork>, ListError> {
-    Query::new(
-        "n.id, n.name, n.cidr, n.description, t.granted_at",
-        "gateway_networks t JOIN networks n ON n.id = t.network_id",
-    )
-    .with("t.gateway_id = {}", id)
-    .and("n.deleted_at IS NULL")
-    .search(&["n.name", "n.cidr", "n.description"], wanted.q.as_deref())
-    .page(db, wanted, &Orders { by: &NETWORK_ORDERS, default: BY_NAME, tie: "n.id" })
-    .await
-}
-
-/// Whether a user may use a gateway, by themselves or as a member of a group.
-pub async fn is_granted(db: &Db, id: &str, user_id: &str) -> Result<bool, sqlx::Error> {
-    let found: Option<(i64,)> = Query::new("CAST(1 AS BIGINT)", "gateways t")
-        .with("t.id = {}", id)
-        .and("t.deleted_at IS NULL")
-        .with(
-            "EXISTS (SELECT 1 FROM gateway_users a WHERE a.gateway_id = t.id AND a.user_id = {}) \
-             OR EXISTS (SELECT 1 FROM gateway_groups a \
-               JOIN user_groups m ON m.group_name = a.group_name \
-               WHERE a.gateway_id = t.id AND m.user_id = {})",
-            user_id,
-        )
-        .optional(db)
-        .await?;
-    Ok(found.is_some())
 }

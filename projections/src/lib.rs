@@ -23,7 +23,9 @@ pub mod users;
 mod views;
 
 pub use db::{Arg, Conn, Db, Dialect, Location, Purpose, Readable, Statements, Turn};
-pub use grants::{GROUP_SORT, GrantedGroup, GrantedUser, USER_SORT};
+pub use grants::{
+    AttachedNetwork, GROUP_SORT, GrantedGroup, GrantedUser, Granting, NETWORK_SORT, USER_SORT,
+};
 pub use list::{Cursor, ListError, Listed, Sort, Wanted};
 pub use rows::{Key, Rows, Table, View, fold, project};
 pub use table::Texts;

@@ -5,7 +5,7 @@ use crate::world::{World, on_each, time};
 use gatekey_aggregates::access_rule::{Event, Target};
 use gatekey_projections::Wanted;
 use gatekey_projections::access_rules::{
-    AccessRuleRow, Filter, SORT, find, find_any, groups, list, users,
+    AccessRuleRow, Filter, GRANTING, SORT, find, find_any, list,
 };
 
 #[tokio::test]
@@ -116,10 +116,10 @@ async fn filters_search_and_every_order() {
             assert_eq!(ids(&world, sorted_by(by), only()).await, expected, "{by}");
         }
 
-        let assigned = users(&world.db, "rule-b", &everything()).await.unwrap();
+        let assigned = GRANTING.users(&world.db, "rule-b", &everything()).await.unwrap();
         let assigned: Vec<_> = assigned.rows.iter().map(|it| it.id.as_str()).collect();
         assert_eq!(assigned, ["usr-a", "usr-b"]);
-        let of_groups = groups(&world.db, "rule-a", &everything()).await.unwrap();
+        let of_groups = GRANTING.groups(&world.db, "rule-a", &everything()).await.unwrap();
         assert_eq!((of_groups.rows[0].name.as_str(), of_groups.rows[0].members), ("ops", 1));
 
         world
@@ -129,8 +129,8 @@ async fn filters_search_and_every_order() {
                 ("usr-a", deleted_user()),
             ])
             .await;
-        assert_eq!(users(&world.db, "rule-b", &everything()).await.unwrap().total, 0);
-        assert_eq!(groups(&world.db, "rule-a", &everything()).await.unwrap().total, 0);
+        assert_eq!(GRANTING.users(&world.db, "rule-b", &everything()).await.unwrap().total, 0);
+        assert_eq!(GRANTING.groups(&world.db, "rule-a", &everything()).await.unwrap().total, 0);
 
         world
             .commit(vec![
@@ -143,8 +143,8 @@ async fn filters_search_and_every_order() {
         assert_eq!(ids(&world, everything(), only()).await, "rule-a");
         let gone = find_any(&world.db, "rule-b").await.unwrap().unwrap();
         assert_eq!(gone.row.deleted_at, Some(time(13)));
-        assert_eq!(users(&world.db, "rule-b", &everything()).await.unwrap().total, 0);
-        assert_eq!(groups(&world.db, "rule-b", &everything()).await.unwrap().total, 0);
+        assert_eq!(GRANTING.users(&world.db, "rule-b", &everything()).await.unwrap().total, 0);
+        assert_eq!(GRANTING.groups(&world.db, "rule-b", &everything()).await.unwrap().total, 0);
     })
     .await;
 }
