@@ -63,7 +63,8 @@ where
 /// Said of text with a NUL.
 pub(crate) const NUL: &str = "must not hold NUL characters";
 
-const UNKNOWN: &str = "is not a field that is known here";
+/// Said of a field that is not known.
+pub(crate) const UNKNOWN: &str = "is not a field that is known here";
 
 /// What is said of a field, from the path and the words of serde.
 pub(crate) fn describe(path: &str, message: &str, reading: Reading) -> FieldError {

@@ -137,6 +137,11 @@ impl ApiError {
         )
     }
 
+    /// Whether it is that.
+    pub fn is_changed_meanwhile(&self) -> bool {
+        self.status == StatusCode::PRECONDITION_FAILED
+    }
+
     /// 413: over the bound on bodies.
     pub fn too_large(limit: usize) -> Self {
         Self::new(

@@ -86,11 +86,16 @@ impl<T: DeserializeOwned> AgentJson<T> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
+    is_of_type(headers, "application/json")
+}
+
+/// Whether the body is said to be of this content type, whatever its parameters.
+pub(super) fn is_of_type(headers: &HeaderMap, content_type: &str) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .map(|value| value.split(';').next().unwrap_or_default().trim())
-        .is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+        .is_some_and(|essence| essence.eq_ignore_ascii_case(content_type))
 }
 
 /// The whole body, at most [`MAX_BODY`].
@@ -132,7 +137,7 @@ async fn drain(mut body: Body) {
     let _ = tokio::time::timeout(DRAINED_WITHIN, reading).await;
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], reading: Reading) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], reading: Reading) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = fields::read(&mut deserializer, reading).map_err(|error| {
         // Whether it is JSON at all comes before what is wrong with it.

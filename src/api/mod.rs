@@ -24,6 +24,7 @@ pub mod json;
 mod listed;
 pub mod openapi;
 pub mod page;
+mod patch;
 pub mod path;
 pub mod pki;
 pub mod request_id;
@@ -35,6 +36,7 @@ pub use error::{ApiError, FieldError};
 pub use etag::{ETag, IfMatch};
 pub use json::{AgentJson, Json};
 pub use page::{Filter, List, NoFilter, Paging, Query, Sort};
+pub use patch::{MergePatch, unless_overtaken};
 pub use path::Path;
 pub use request_id::RequestId;
 

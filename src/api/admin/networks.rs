@@ -5,7 +5,10 @@ use super::gateways::Gateway;
 use super::grants::Reference;
 use crate::api::error::ErrorBody;
 use crate::api::openapi::{Access, callable_by};
-use crate::api::{ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, Page, Path};
+use crate::api::{
+    ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, MergePatch, Page, Path,
+    unless_overtaken,
+};
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor};
 use crate::event_log::{CommandError, Request};
@@ -30,7 +33,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(show))
         .routes(routes!(list_gateways))
         .routes(routes!(list_access_rules));
-    let change = OpenApiRouter::new().routes(routes!(create)).routes(routes!(update, remove));
+    let change =
+        OpenApiRouter::new().routes(routes!(create)).routes(routes!(update, patch, remove));
     callable_by(Access::Auditor, read).merge(callable_by(Access::Admin, change))
 }
 
@@ -52,6 +56,8 @@ impl From<NetworkRequest> for Definition {
         Self { name: it.name, cidr: it.cidr, description: it.description }
     }
 }
+
+type NetworkPatch = MergePatch<NetworkRequest>;
 
 /// A network.
 #[derive(Serialize, ToSchema)]
@@ -217,12 +223,59 @@ async fn update(
     Json(body): Json<NetworkRequest>,
 ) -> Result<Answer, ApiError> {
     let row = find(&services, &id).await?.row;
-    let request =
-        Request::new::<Aggregate>(&id, Command::Update(body.into()), admin.metadata(None))
-            .if_revision(if_match.revision(row.etag, row.revision)?);
+    change(&services, &admin, &id, body, if_match.revision(row.etag, row.revision)?).await
+}
+
+/// Patch a network
+///
+/// Changes the fields that are named, as a JSON merge patch (RFC 7396): null gives a field its
+/// default, and the rest stays as it is.
+#[utoipa::path(
+    patch, path = "/admin/networks/{id}", tag = "Networks", operation_id = "patchNetwork",
+    params(("id" = NetworkId, Path, description = "The network's id"), IfMatch),
+    request_body(content(
+        (NetworkPatch = "application/json"), (NetworkPatch = "application/merge-patch+json")
+    )),
+    responses(
+        (
+            status = 200, description = "Changed", body = Data<Network>,
+            headers(("ETag" = String, description = "For `If-Match`"))
+        ),
+        (
+            status = 409, body = ErrorBody,
+            description = "`already_taken`: another network has the name; `overlaps`: its addresses"
+        ),
+    )
+)]
+async fn patch(
+    admin: Admin,
+    if_match: IfMatch,
+    Path(id): Path<NetworkId>,
+    State(services): State<Arc<Services>>,
+    patch: NetworkPatch,
+) -> Result<Answer, ApiError> {
+    unless_overtaken(&if_match, || async {
+        let network = find(&services, &id).await?;
+        if_match.check(network.row.etag)?;
+        let revision = Some(network.row.revision);
+        let body = patch.onto(&Network::from(network))?;
+        change(&services, &admin, &id, body, revision).await
+    })
+    .await
+}
+
+async fn change(
+    services: &Services,
+    admin: &Admin,
+    id: &NetworkId,
+    body: NetworkRequest,
+    revision: Option<i64>,
+) -> Result<Answer, ApiError> {
+    let request = Request::new::<Aggregate>(id, Command::Update(body.into()), admin.metadata(None))
+        .if_revision(revision);
     let done = services.bus.execute::<Aggregate>(request).await;
-    done.map_err(|error| refused(&services, error))?;
-    answer(&services, &id).await
+    done.map_err(|error| refused(services, error))?;
+    answer(services, id).await
 }
 
 /// Delete a network

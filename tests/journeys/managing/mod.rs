@@ -3,6 +3,7 @@
 mod audit;
 mod gateways;
 mod grants;
+mod patch;
 mod things;
 mod users;
 

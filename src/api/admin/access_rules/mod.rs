@@ -5,7 +5,10 @@ mod grants;
 use super::grants::{Reference, network};
 use crate::api::error::ErrorBody;
 use crate::api::openapi::{Access, callable_by};
-use crate::api::{ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, Page, Path};
+use crate::api::{
+    ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, MergePatch, Page, Path,
+    unless_overtaken,
+};
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor};
 use crate::event_log::Request;
@@ -29,7 +32,8 @@ use utoipa_axum::routes;
 /// The routes.
 pub fn routes() -> OpenApiRouter<AppState> {
     let read = OpenApiRouter::new().routes(routes!(list)).routes(routes!(show));
-    let change = OpenApiRouter::new().routes(routes!(create)).routes(routes!(update, remove));
+    let change =
+        OpenApiRouter::new().routes(routes!(create)).routes(routes!(update, patch, remove));
     callable_by(Access::Auditor, read.merge(grants::read()))
         .merge(callable_by(Access::Admin, change.merge(grants::change())))
 }
@@ -93,6 +97,8 @@ impl AccessRuleRequest {
         })
     }
 }
+
+type AccessRulePatch = MergePatch<AccessRuleRequest>;
 
 /// An access rule.
 #[derive(Serialize, ToSchema)]
@@ -285,12 +291,56 @@ async fn update(
     Json(body): Json<AccessRuleRequest>,
 ) -> Result<Answer, ApiError> {
     let row = find(&services, &id).await?.row;
-    let revision = if_match.revision(row.etag, row.revision)?;
-    let command = Command::Update(body.definition(&services).await?);
+    change(&services, &admin, &id, body, if_match.revision(row.etag, row.revision)?).await
+}
+
+/// Patch an access rule
+///
+/// Changes the fields that are named, as a JSON merge patch (RFC 7396): null gives a field its
+/// default, and the rest stays as it is.
+#[utoipa::path(
+    patch, path = "/admin/access-rules/{id}", tag = "Access rules", operation_id = "patchAccessRule",
+    params(("id" = AccessRuleId, Path, description = "The rule's id"), IfMatch),
+    request_body(content(
+        (AccessRulePatch = "application/json"), (AccessRulePatch = "application/merge-patch+json")
+    )),
+    responses(
+        (
+            status = 200, description = "Changed", body = Data<AccessRule>,
+            headers(("ETag" = String, description = "For `If-Match`"))
+        ),
+        (status = 409, description = "`already_taken`: another rule has the name", body = ErrorBody),
+    )
+)]
+async fn patch(
+    admin: Admin,
+    if_match: IfMatch,
+    Path(id): Path<AccessRuleId>,
+    State(services): State<Arc<Services>>,
+    patch: AccessRulePatch,
+) -> Result<Answer, ApiError> {
+    unless_overtaken(&if_match, || async {
+        let rule = find(&services, &id).await?;
+        if_match.check(rule.row.etag)?;
+        let revision = Some(rule.row.revision);
+        let body = patch.onto(&AccessRule::from(rule))?;
+        change(&services, &admin, &id, body, revision).await
+    })
+    .await
+}
+
+async fn change(
+    services: &Services,
+    admin: &Admin,
+    id: &AccessRuleId,
+    body: AccessRuleRequest,
+    revision: Option<i64>,
+) -> Result<Answer, ApiError> {
+    let command = Command::Update(body.definition(services).await?);
     let request =
-        Request::new::<Aggregate>(&id, command, admin.metadata(None)).if_revision(revision);
+        Request::new::<Aggregate>(id, command, admin.metadata(None)).if_revision(revision);
     services.bus.execute::<Aggregate>(request).await?;
-    answer(&services, &id).await
+    answer(services, id).await
 }
 
 /// Delete an access rule

@@ -6,7 +6,10 @@ use super::grants::Reference;
 use crate::api::error::ErrorBody;
 use crate::api::gateways::{Agent, GatewayStatus, SORT, heard_since};
 use crate::api::openapi::{Access, callable_by};
-use crate::api::{ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, Page, Path};
+use crate::api::{
+    ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, MergePatch, Page, Path,
+    unless_overtaken,
+};
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor};
 use crate::entropy::token_hash;
@@ -34,15 +37,13 @@ const TOKEN_PREFIX: &str = "gw_";
 /// How many subnets there are for gateways that name none: 172.31.255.0/24 and below, as far as
 /// 172.16.0.0/12 reaches (RFC 1918).
 const SUBNETS: u32 = 4096;
-/// How often a change is tried anew that others keep overtaking.
-const TRIES: u32 = 8;
 
 /// The routes.
 pub fn routes() -> OpenApiRouter<AppState> {
     let read = OpenApiRouter::new().routes(routes!(list)).routes(routes!(show));
     let change = OpenApiRouter::new()
         .routes(routes!(create))
-        .routes(routes!(update, remove))
+        .routes(routes!(update, patch, remove))
         .routes(routes!(rotate_token))
         .routes(routes!(reprovision));
     callable_by(Access::Auditor, read.merge(grants::read()))
@@ -124,6 +125,8 @@ impl GatewayRequest {
         }
     }
 }
+
+type GatewayPatch = MergePatch<GatewayRequest>;
 
 /// A gateway.
 #[derive(Serialize, ToSchema)]
@@ -426,7 +429,7 @@ async fn update(
     State(services): State<Arc<Services>>,
     Json(body): Json<GatewayRequest>,
 ) -> Result<Answer, ApiError> {
-    for _ in 0..TRIES {
+    unless_overtaken(&if_match, || async {
         let row = find(&services, &id).await?.row;
         let demanded = if_match.revision(row.etag, row.revision)?;
         // The subnet that stays must be the one that it has when the change is made.
@@ -434,16 +437,65 @@ async fn update(
             Some(subnet) => (subnet, demanded),
             None => (row.vpn_subnet.parse().map_err(ApiError::internal)?, Some(row.revision)),
         };
-        let command = Command::Configure(body.configuration(vpn_subnet));
-        let request = Request::new::<Aggregate>(&id, command, admin.metadata(None));
-        let request = request.if_revision(revision);
-        match services.bus.execute::<Aggregate>(request).await {
-            Ok(_) => return answer(&services, &id).await,
-            Err(CommandError::ChangedMeanwhile) if demanded.is_none() => {}
-            Err(error) => return Err(refused(&services, error)),
-        }
-    }
-    Err(CommandError::Contended.into())
+        configure(&services, &admin, &id, body.configuration(vpn_subnet), revision).await
+    })
+    .await
+}
+
+/// Patch a gateway
+///
+/// Changes the fields that are named, as a JSON merge patch (RFC 7396): null gives a field its
+/// default (`vpn_subnet` stays then), and the rest stays as it is. The agent hears of it at its next
+/// heartbeat.
+#[utoipa::path(
+    patch, path = "/admin/gateways/{id}", tag = "Gateways", operation_id = "patchGateway",
+    params(("id" = GatewayId, Path, description = "The gateway's id"), IfMatch),
+    request_body(content(
+        (GatewayPatch = "application/json"), (GatewayPatch = "application/merge-patch+json")
+    )),
+    responses(
+        (
+            status = 200, description = "Changed", body = Data<Gateway>,
+            headers(("ETag" = String, description = "For `If-Match`"))
+        ),
+        (
+            status = 409, body = ErrorBody,
+            description = "`already_taken`: another gateway has the name; `overlaps`: its addresses"
+        ),
+    )
+)]
+async fn patch(
+    admin: Admin,
+    if_match: IfMatch,
+    Path(id): Path<GatewayId>,
+    State(services): State<Arc<Services>>,
+    patch: GatewayPatch,
+) -> Result<Answer, ApiError> {
+    unless_overtaken(&if_match, || async {
+        let gateway = find(&services, &id).await?;
+        if_match.check(gateway.row.etag)?;
+        let revision = Some(gateway.row.revision);
+        let standing = gateway.row.vpn_subnet.parse().map_err(ApiError::internal)?;
+        let body = patch.onto(&Gateway::of(gateway, &services))?;
+        let configuration = body.configuration(body.vpn_subnet.unwrap_or(standing));
+        configure(&services, &admin, &id, configuration, revision).await
+    })
+    .await
+}
+
+async fn configure(
+    services: &Services,
+    admin: &Admin,
+    id: &GatewayId,
+    configuration: Configuration,
+    revision: Option<i64>,
+) -> Result<Answer, ApiError> {
+    let command = Command::Configure(configuration);
+    let request =
+        Request::new::<Aggregate>(id, command, admin.metadata(None)).if_revision(revision);
+    let done = services.bus.execute::<Aggregate>(request).await;
+    done.map_err(|error| refused(services, error))?;
+    answer(services, id).await
 }
 
 /// Delete a gateway

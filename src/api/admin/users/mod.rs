@@ -5,7 +5,10 @@ mod belongings;
 use super::grants::Reference;
 use crate::api::error::ErrorBody;
 use crate::api::openapi::{Access, callable_by};
-use crate::api::{ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, Page, Path};
+use crate::api::{
+    ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, MergePatch, Page, Path,
+    unless_overtaken,
+};
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor, password};
 use crate::event_log::{CommandError, Request, SealedSecret};
@@ -31,7 +34,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     let read = OpenApiRouter::new().routes(routes!(list)).routes(routes!(show));
     let change = OpenApiRouter::new()
         .routes(routes!(create))
-        .routes(routes!(update, remove))
+        .routes(routes!(update, patch, remove))
         .routes(routes!(change_groups))
         .routes(routes!(change_password))
         .routes(routes!(disable))
@@ -79,6 +82,8 @@ struct UpdateUser {
     /// What they may do.
     role: Role,
 }
+
+type UserPatch = MergePatch<UpdateUser>;
 
 /// All the groups that a user is in.
 #[derive(Deserialize, ToSchema)]
@@ -331,14 +336,63 @@ async fn update(
     Json(body): Json<UpdateUser>,
 ) -> Result<Answer, ApiError> {
     let row = find(&services, &id).await?.row;
+    revise(&services, &admin, &id, body, if_match.revision(row.etag, row.revision)?).await
+}
+
+/// Patch a user
+///
+/// Changes the fields that are named, as a JSON merge patch (RFC 7396): null gives a field its
+/// default, and the rest stays as it is. Another role ends their web logins.
+#[utoipa::path(
+    patch, path = "/admin/users/{id}", tag = "Users", operation_id = "patchUser",
+    params(("id" = UserId, Path, description = "The user's id"), IfMatch),
+    request_body(content(
+        (UserPatch = "application/json"), (UserPatch = "application/merge-patch+json")
+    )),
+    responses(
+        (
+            status = 200, description = "Changed", body = Data<User>,
+            headers(("ETag" = String, description = "For `If-Match`"))
+        ),
+        (
+            status = 409, body = ErrorBody,
+            description = "`already_taken`: another user has the user name or the e-mail address; \
+                           `last_admin`: one must be left"
+        ),
+    )
+)]
+async fn patch(
+    admin: Admin,
+    if_match: IfMatch,
+    Path(id): Path<UserId>,
+    State(services): State<Arc<Services>>,
+    patch: UserPatch,
+) -> Result<Answer, ApiError> {
+    unless_overtaken(&if_match, || async {
+        let user = find(&services, &id).await?;
+        if_match.check(user.row.etag)?;
+        let revision = Some(user.row.revision);
+        let body = patch.onto(&User::from(user))?;
+        revise(&services, &admin, &id, body, revision).await
+    })
+    .await
+}
+
+async fn revise(
+    services: &Services,
+    admin: &Admin,
+    id: &UserId,
+    body: UpdateUser,
+    revision: Option<i64>,
+) -> Result<Answer, ApiError> {
     let command = Command::Revise {
-        profile: profile(&id, body.username, body.email, body.name),
+        profile: profile(id, body.username, body.email, body.name),
         role: body.role,
     };
-    let request = Request::new::<Aggregate>(&id, command, admin.metadata(None))
-        .if_revision(if_match.revision(row.etag, row.revision)?);
-    execute(&services, request).await?;
-    answer(&services, &id).await
+    let request =
+        Request::new::<Aggregate>(id, command, admin.metadata(None)).if_revision(revision);
+    execute(services, request).await?;
+    answer(services, id).await
 }
 
 /// Delete a user
