@@ -14,6 +14,7 @@ use crate::pki::{CrlPublisher, Issuer, PublishError};
 use crate::reactors;
 use crate::secrets::{MasterKey, Secret, Vault};
 use crate::telemetry::Telemetry;
+use chrono::{DateTime, Utc};
 use gatekey_projections::{Db, Location, all_views};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,6 +73,8 @@ pub struct Services {
     pub crl: CrlPublisher,
     /// Wakes those who follow the log.
     pub wake: watch::Sender<i64>,
+    /// When this process was started.
+    pub started_at: DateTime<Utc>,
     /// This process: its node's name and something that no other process has.
     pub node_instance: String,
 }
@@ -173,6 +176,7 @@ pub async fn start(
     let node_instance = format!("{}/{}", setup.node, setup.entropy.uuid()?);
 
     let services = Arc::new(Services {
+        started_at: setup.clock.now(),
         clock: setup.clock,
         entropy: setup.entropy,
         db: db.clone(),

@@ -219,6 +219,18 @@ CREATE INDEX logins_by_token ON logins (token_hash);
 CREATE INDEX logins_by_user ON logins (user_id, began_at, id);
 CREATE INDEX logins_live ON logins (expires_at) WHERE ended_at IS NULL;
 
+-- `id` is where the failure stands in the log.
+CREATE TABLE login_failures (
+    id         text    PRIMARY KEY,
+    user_id    text    NOT NULL,
+    reason     text    NOT NULL,
+    client_ip  text,
+    user_agent text,
+    count      integer NOT NULL,
+    failed_at  integer NOT NULL
+) STRICT;
+CREATE INDEX login_failures_by_user ON login_failures (user_id, failed_at, id);
+
 CREATE TABLE authorities (
     id          text    PRIMARY KEY,
     certificate text    NOT NULL,

@@ -145,6 +145,16 @@ pub struct Filter {
     pub user_id: Option<String>,
     /// Those for this gateway.
     pub gateway_id: Option<String>,
+    /// The one with this serial.
+    pub serial: Option<String>,
+    /// Those issued at this time or later.
+    pub issued_since: Option<i64>,
+    /// Those issued before this time.
+    pub issued_until: Option<i64>,
+    /// Those that expire at this time or later.
+    pub expires_since: Option<i64>,
+    /// Those that expire before this time.
+    pub expires_until: Option<i64>,
     /// Those that stand so at this time.
     pub status: Option<(Status, DateTime<Utc>)>,
 }
@@ -183,6 +193,11 @@ pub async fn configs(
         .with("t.kind = {}", CLIENT)
         .when("t.user_id = {}", filter.user_id.clone())
         .when("t.gateway_id = {}", filter.gateway_id.clone())
+        .when("t.serial = {}", filter.serial.clone())
+        .when("t.issued_at >= {}", filter.issued_since)
+        .when("t.issued_at < {}", filter.issued_until)
+        .when("t.not_after >= {}", filter.expires_since)
+        .when("t.not_after < {}", filter.expires_until)
         .search(
             &["t.common_name", "t.serial", "u.username", "u.email", "g.name"],
             wanted.q.as_deref(),

@@ -1,5 +1,6 @@
 //! `/auth`: signing in and out with a password, who one is, and one's own sessions.
 
+use super::logins::idle_since;
 use super::openapi::{Access, callable_by};
 use super::{ApiError, Data, Json, List, NoFilter, Page, Path};
 use crate::app::AppState;
@@ -328,7 +329,7 @@ impl OwnSession {
 
 /// The own sessions
 ///
-/// Those that have not ended, the newest first.
+/// Those that have neither ended nor been idle for too long, the newest first.
 #[utoipa::path(
     get, path = "/auth/sessions", tag = "Auth", operation_id = "listOwnSessions",
     params(List<NoFilter>),
@@ -340,7 +341,10 @@ async fn list_sessions(
     State(services): State<Arc<Services>>,
 ) -> Result<Page<OwnSession>, ApiError> {
     let now = caller.circumstances.now;
-    let listed = logins::list(&services.db, caller.user_id.as_str(), now, &list.wanted()?).await?;
+    // What was used in the last two seconds is not in the tables yet.
+    services.telemetry.flush().await?;
+    let (user_id, idle_since) = (caller.user_id.as_str(), idle_since(&services, now));
+    let listed = logins::list(&services.db, user_id, now, idle_since, &list.wanted()?).await?;
     let page = Page::listed(listed, list.paging);
     let data = page.data.into_iter().map(|login| OwnSession::new(login, &caller));
     Ok(Page { data: data.collect::<Result<_, _>>()?, meta: page.meta })
@@ -782,6 +786,24 @@ mod tests {
         assert_eq!(second.get("/users/me").await.status, 401);
         assert_eq!(ada.get("/auth/sessions").await.body["meta"]["total"], 1);
         assert_eq!(ada.delete("/auth/sessions/ses-none").await.status, 404);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_was_idle_for_too_long_is_not_listed() {
+        let (plane, clock, client) = plane("").await;
+        let id = add_user(&plane.state, "ada", Role::Member).await;
+        let _idle = client.login("ada", PASSWORD).await;
+        let busy = client.login("ada", PASSWORD).await;
+        let admin = client.admin().await;
+        let of_ada = format!("/admin/users/{id}/sessions");
+        for (minutes, listed) in [(0, 2), (59, 2), (1, 1), (58, 1)] {
+            clock.advance(TimeDelta::minutes(minutes));
+            for (caller, path) in [(&busy, "/auth/sessions"), (&admin, &*of_ada)] {
+                let list = caller.get(path).await.body;
+                assert_eq!(list["meta"]["total"], listed, "{path} after {minutes} more: {list}");
+                assert_eq!(list["data"].as_array().unwrap().len(), listed);
+            }
+        }
     }
 
     #[tokio::test]

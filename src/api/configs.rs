@@ -18,7 +18,7 @@ use gatekey_aggregates::attempt::{Denial, Event as AttemptEvent};
 use gatekey_aggregates::certificate::{self, Certificate, Issuance, Subject};
 use gatekey_aggregates::gateway::Configuration;
 use gatekey_aggregates::values::{
-    CertificateId, CommonName, Email, GatewayId, SecretId, UserId, from_micros,
+    CertificateId, CommonName, Email, GatewayId, SecretId, Serial, UserId, from_micros, micros,
 };
 use gatekey_aggregates::{PersonId, Personal};
 use gatekey_projections::certificates::{self, Certificate as Row, Status};
@@ -444,6 +444,17 @@ pub struct AdminFilter {
     /// Those of this user.
     #[param(value_type = Option<String>)]
     user: Option<UserId>,
+    /// The one whose certificate has this serial: hex, with or without colons.
+    #[param(value_type = Option<String>)]
+    serial: Option<Serial>,
+    /// Those issued at this time or later.
+    issued_since: Option<DateTime<Utc>>,
+    /// Those issued before this time.
+    issued_until: Option<DateTime<Utc>>,
+    /// Those that expire at this time or later.
+    expires_since: Option<DateTime<Utc>>,
+    /// Those that expire before this time.
+    expires_until: Option<DateTime<Utc>>,
 }
 
 impl Filter for AdminFilter {
@@ -469,6 +480,7 @@ pub async fn list(
         user_id: Some(caller.user_id.to_string()),
         gateway_id: list.filter.gateway.as_ref().map(ToString::to_string),
         status: list.filter.status.map(|status| (status.into(), now)),
+        ..certificates::Filter::default()
     };
     let listed = certificates::configs(&services.db, &list.wanted()?, &filter).await?;
     Ok(Page::listed(listed.map(|row| Config::of(row, now)), list.paging))
@@ -519,7 +531,8 @@ pub async fn revoke(
 
 /// List all VPN configs
 ///
-/// The newest first.
+/// The newest first. `q` looks at common name, serial, the owner's user name and e-mail, and the
+/// gateway's name.
 #[utoipa::path(
     get, path = "/admin/configs", tag = "Configs", operation_id = "listAllConfigs",
     params(List<AdminFilter>),
@@ -531,12 +544,19 @@ pub async fn admin_list(
     list: List<AdminFilter>,
 ) -> Result<Page<Config>, ApiError> {
     let now = services.clock.now();
+    let wanted = list.wanted()?;
+    let given = list.filter;
     let filter = certificates::Filter {
-        user_id: list.filter.user.as_ref().map(ToString::to_string),
-        gateway_id: list.filter.gateway.as_ref().map(ToString::to_string),
-        status: list.filter.status.map(|status| (status.into(), now)),
+        user_id: given.user.map(|it| it.to_string()),
+        gateway_id: given.gateway.map(|it| it.to_string()),
+        status: given.status.map(|status| (status.into(), now)),
+        serial: given.serial.map(|it| it.to_string()),
+        issued_since: given.issued_since.map(micros),
+        issued_until: given.issued_until.map(micros),
+        expires_since: given.expires_since.map(micros),
+        expires_until: given.expires_until.map(micros),
     };
-    let listed = certificates::configs(&services.db, &list.wanted()?, &filter).await?;
+    let listed = certificates::configs(&services.db, &wanted, &filter).await?;
     let shown = listed.map(|row| Config::of(row, now).without_download());
     Ok(Page::listed(shown, list.paging))
 }

@@ -22,6 +22,7 @@ pub mod gateways;
 pub mod health;
 pub mod json;
 mod listed;
+pub mod logins;
 pub mod openapi;
 pub mod page;
 mod patch;
@@ -57,6 +58,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .nest("/api/v1", callable_by(Access::Admin, configs::admin_routes()))
         .nest("/api/v1", callable_by(Access::Admin, pki::admin_routes()))
         .nest("/api/v1", auth::routes())
+        .nest("/api/v1", logins::routes())
         .nest("/api/v1", users_me::routes())
         .nest("/api/v1", api_keys::routes())
         .nest("/api/v1", callable_by(Access::Gateway, gateway::router()))

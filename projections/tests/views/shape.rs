@@ -9,7 +9,7 @@ use gatekey_projections::connections::ConnectionRow;
 use gatekey_projections::gateways::{
     GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow,
 };
-use gatekey_projections::logins::LoginRow;
+use gatekey_projections::logins::{LoginFailureRow, LoginRow};
 use gatekey_projections::networks::NetworkRow;
 use gatekey_projections::settings::SettingsRow;
 use gatekey_projections::users::{UserGroupRow, UserRow};
@@ -42,8 +42,8 @@ macro_rules! tables {
 
 tables! {
     AccessRuleGroupRow, AccessRuleRow, AccessRuleUserRow, ApiKeyRow, AuthorityRow, CertificateRow,
-    ConnectionRow, GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow, LoginRow,
-    NetworkRow, SettingsRow, UserGroupRow, UserRow,
+    ConnectionRow, GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow, LoginFailureRow,
+    LoginRow, NetworkRow, SettingsRow, UserGroupRow, UserRow,
 }
 
 #[tokio::test]

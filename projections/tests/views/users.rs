@@ -2,9 +2,10 @@
 
 use crate::samples::*;
 use crate::world::{World, on_each, time};
-use gatekey_aggregates::login;
 use gatekey_aggregates::user::{Event, Profile};
 use gatekey_aggregates::values::Role;
+use gatekey_aggregates::values::from_micros;
+use gatekey_aggregates::{attempt, login};
 use gatekey_projections::api_keys::{self, ApiKeyRow};
 use gatekey_projections::users::{
     self, Filter, GROUP_SORT, Group, SORT, User, UserRow, by_name_or_email, find, find_any, list,
@@ -345,7 +346,14 @@ async fn logins_end_with_what_ends_them_all() {
         assert_eq!((ended.ended_at, ended.end_reason.as_deref()), (Some(time(6)), Some("logout")));
 
         let live = async |world: &World, wanted: Wanted| {
-            let listed = logins::list(&world.db, "usr-a", now, &wanted).await.unwrap();
+            let always = from_micros(0);
+            let listed = logins::list(&world.db, "usr-a", now, always, &wanted).await.unwrap();
+            assert_eq!(listed.total, i64::try_from(listed.rows.len()).unwrap());
+            listed.rows.into_iter().map(|it| it.row.id).collect::<Vec<_>>()
+        };
+        let not_idle = async |world: &World, since| {
+            let (since, wanted) = (from_micros(since), everything());
+            let listed = logins::list(&world.db, "usr-a", now, since, &wanted).await.unwrap();
             assert_eq!(listed.total, i64::try_from(listed.rows.len()).unwrap());
             listed.rows.into_iter().map(|it| it.row.id).collect::<Vec<_>>()
         };
@@ -358,6 +366,11 @@ async fn logins_end_with_what_ends_them_all() {
             let expected = if *by == "last_used" { ["ses-a", "ses-c"] } else { ["ses-c", "ses-a"] };
             assert_eq!(live(&world, sorted_by(by)).await, expected, "{by}");
         }
+        // ses-a was last used at 5; ses-c not since it began.
+        assert_eq!(not_idle(&world, 4).await, ["ses-c", "ses-a"]);
+        assert_eq!(not_idle(&world, 5).await, ["ses-c"]);
+        assert_eq!(not_idle(&world, time(4) - 1).await, ["ses-c"]);
+        assert!(not_idle(&world, time(4)).await.is_empty());
         assert_eq!(by_token(&world, 'a').await.as_deref(), Some("ses-a"));
         assert_eq!(by_token(&world, 'b').await, None, "expired");
         assert_eq!(by_token(&world, 'd').await, None, "ended");
@@ -375,6 +388,64 @@ async fn logins_end_with_what_ends_them_all() {
         assert_eq!(left, ["ses-a", "ses-c", "ses-e"]);
         world.commit(vec![("usr-a", deleted_user())]).await;
         assert!(live(&world, everything()).await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_history_of_logins_has_those_that_failed() {
+    on_each(async |mut world: World| {
+        use gatekey_projections::logins::{self, Ending};
+        let failed = |user_id: Option<&str>, reason: &str, count| {
+            let mut denial = attempt::Denial::new(reason);
+            denial.user_id = user_id.map(value);
+            denial.client_ip = Some(open("usr-a", "192.0.2.9"));
+            denial.count = count;
+            attempt::Event::LoginFailed(denial).into()
+        };
+        world
+            .commit(vec![
+                ("usr-a", created_user("usr-a", "ada", &[])),
+                ("usr-b", created_user("usr-b", "bob", &[])),
+                ("node/1", failed(Some("usr-a"), "wrong_password", 1)),
+                ("node/1", failed(None, "unknown_user", 1)),
+                ("node/1", failed(Some("usr-b"), "wrong_password", 1)),
+                ("ses-a", signed_in("usr-a", 'a', 100)),
+                ("node/1", failed(Some("usr-a"), "wrong_password", 7)),
+                ("ses-a", signed_out(login::EndReason::Logout)),
+            ])
+            .await;
+        let history = async |wanted: Wanted, ending| {
+            logins::history(&world.db, "usr-a", &wanted, ending).await.unwrap()
+        };
+        let all = history(everything(), None).await;
+        let told: Vec<_> = all
+            .rows
+            .iter()
+            .map(|it| (it.at, &*it.result, it.reason.as_deref(), it.count, it.method.as_deref()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (time(7), "failed", Some("wrong_password"), 7, None),
+                (time(6), "succeeded", None, 1, Some("oidc")),
+                (time(3), "failed", Some("wrong_password"), 1, None),
+            ]
+        );
+        assert_eq!(all.total, 3);
+        let login = &all.rows[1];
+        assert_eq!((&*login.id, login.client_ip.as_deref()), ("ses-a", Some("192.0.2.7")));
+        assert_eq!(login.user_agent.as_deref(), Some("curl/8"));
+        assert_eq!((login.expires_at, login.ended_at), (Some(time(100)), Some(time(8))));
+        assert_eq!(login.end_reason.as_deref(), Some("logout"));
+        assert_eq!(all.rows[0].client_ip.as_deref(), Some("192.0.2.9"));
+
+        let one = Wanted { limit: 1, ..Wanted::default() };
+        let first = history(one.clone(), None).await;
+        let next = Wanted { cursor: first.next_cursor.clone(), ..one };
+        assert_eq!(history(next, None).await.rows, all.rows[1..2]);
+        assert_eq!(history(everything(), Some(Ending::Failed)).await.total, 2);
+        assert_eq!(history(everything(), Some(Ending::Succeeded)).await.rows, all.rows[1..2]);
     })
     .await;
 }

@@ -7,6 +7,7 @@ mod gateways;
 mod grants;
 mod groups;
 mod networks;
+mod server;
 mod settings;
 mod users;
 
@@ -24,4 +25,5 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(connections::routes())
         .merge(audit::routes())
         .merge(settings::routes())
+        .merge(server::routes())
 }

@@ -1,9 +1,11 @@
 //! What admins manage, through its whole life: made, read, listed, changed, given, taken, removed.
 
 mod audit;
+mod configs;
 mod gateways;
 mod grants;
 mod patch;
+mod server;
 mod things;
 mod users;
 

@@ -66,6 +66,13 @@ both! {
             assert!(admin.get(&format!("{}?q={name}", thing.path)).await.list().is_empty());
             let second = admin.post(thing.path, &thing.body).await.created();
             assert_ne!(id(&second), id(&data));
+            // Whoever bears the name now, what the first did stays told.
+            let history = admin.get(&format!("/admin/audit?aggregate_id={}", id(&data))).await.list();
+            let event = |it: &Value| it["event"].as_str().unwrap().to_owned();
+            assert!(event(&history[0]).ends_with(".deleted"), "{history:?}");
+            assert!(history.len() >= 3, "{history:?}");
+            let first = history.last().unwrap()["payload"].to_string();
+            assert!(first.contains(name), "{first}");
         }
     }
 

@@ -1,8 +1,9 @@
 //! People: what they have, and that somebody must be left who can manage it all.
 
-use super::{ids, put};
+use super::{SOON, ids, put};
 use crate::harness::fixtures::{PASSWORD, id};
 use crate::harness::server::ADMIN_PASSWORD;
+use crate::harness::wait::eventually;
 use serde_json::{Value, json};
 
 both! {
@@ -34,6 +35,58 @@ both! {
         assert_eq!(auditor.get(&path).await.ok()["email"], "admin@example.com");
         auditor.delete(&format!("/admin/users/{}", eva.id)).await.refused(403, "forbidden");
         eva.api.delete(&format!("/admin/users/{}", eva.id)).await.refused(409, "last_admin");
+    }
+
+    /// When somebody signed in, and when they, or another, did not manage to.
+    async fn a_users_logins_are_told(world: World) {
+        let admin = world.admin().await;
+        let ada = admin.create_user("ada").await;
+        let bob = admin.create_user("bob").await;
+        let wrong = world.anyone().try_login("ada@example.com", "wrong password").await;
+        wrong.refused(401, "invalid_credentials");
+        let path = format!("/admin/users/{}/logins", ada.id);
+        let told = eventually("the failure is written", SOON, || async {
+            let told = admin.get(&path).await.list();
+            (told.len() == 2).then_some(told)
+        })
+        .await;
+        let (failed, began) = (&told[0], &told[1]);
+        for (field, value) in [
+            ("result", json!("failed")),
+            ("reason", json!("wrong_password")),
+            ("count", json!(1)),
+            ("client_ip", json!("127.0.0.1")),
+            ("session_id", Value::Null),
+            ("method", Value::Null),
+            ("ended_at", Value::Null),
+        ] {
+            assert_eq!(failed[field], value, "{field}");
+        }
+        let session = id(&ada.api.get("/auth/sessions").await.list()[0]);
+        for (field, value) in [
+            ("result", json!("succeeded")),
+            ("reason", Value::Null),
+            ("method", json!("local")),
+            ("session_id", json!(session)),
+            ("ended_at", Value::Null),
+        ] {
+            assert_eq!(began[field], value, "{field}");
+        }
+        assert_eq!(ada.api.get("/auth/logins").await.list(), told);
+        assert_eq!(bob.api.get("/auth/logins").await.list().len(), 1);
+        ada.api.get(&path).await.refused(403, "forbidden");
+        for (result, found) in [("failed", failed), ("succeeded", began)] {
+            let listed = admin.get(&format!("{path}?result={result}")).await.list();
+            assert_eq!(listed.first(), Some(found), "{result}");
+            assert_eq!(listed.len(), 1, "{result}");
+        }
+
+        // What was ended is told as ended, even when the person is gone.
+        ada.api.post("/auth/logout", &json!({})).await.ok();
+        admin.delete(&format!("/admin/users/{}", ada.id)).await.ok();
+        let told = admin.get(&path).await.list();
+        assert_eq!(told[1]["end_reason"], "logout");
+        assert!(told[1]["ended_at"].is_string(), "{told:?}");
     }
 
     /// A person, and what they have.

@@ -1,10 +1,11 @@
-//! `/admin/users/{id}/{api-keys,sessions,configs,connections}`: what a user has and has done.
+//! `/admin/users/{id}/{api-keys,sessions,logins,configs,connections}`: what a user has and has done.
 
 use super::{execute, find};
 use crate::api::admin::grants::{Reference, user_existed};
 use crate::api::api_keys::ApiKeyBody;
 use crate::api::configs::{Config, ConfigStatus};
 use crate::api::connections::{Connection, Status};
+use crate::api::logins::{Logins, PastLogin, history, idle_since};
 use crate::api::{ApiError, Data, Filter, List, Page, Path};
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor};
@@ -27,6 +28,7 @@ pub fn read() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_api_keys))
         .routes(routes!(list_sessions))
+        .routes(routes!(list_logins))
         .routes(routes!(list_configs))
         .routes(routes!(list_connections))
 }
@@ -139,7 +141,7 @@ impl Filter for Sessions {
 
 /// List a user's web logins
 ///
-/// Those that have not ended, the newest first.
+/// Those that have neither ended nor been idle for too long, the newest first.
 #[utoipa::path(
     get, path = "/admin/users/{id}/sessions", tag = "Users", operation_id = "listUserSessions",
     params(("id" = UserId, Path, description = "The user's id"), List<Sessions>),
@@ -153,8 +155,31 @@ async fn list_sessions(
 ) -> Result<Page<UserSession>, ApiError> {
     find(&services, &id).await?;
     let now = services.clock.now();
-    let listed = logins::list(&services.db, id.as_str(), now, &list.wanted()?).await?;
+    // What was used in the last two seconds is not in the tables yet.
+    services.telemetry.flush().await?;
+    let idle_since = idle_since(&services, now);
+    let wanted = list.wanted()?;
+    let listed = logins::list(&services.db, id.as_str(), now, idle_since, &wanted).await?;
     Ok(Page::listed(listed.map(UserSession::from), list.paging))
+}
+
+/// List when a user signed in
+///
+/// Also when it failed, as far as it is known that they were meant; the newest first, also of a
+/// user who was deleted. A failure is known a moment after it happened.
+#[utoipa::path(
+    get, path = "/admin/users/{id}/logins", tag = "Users", operation_id = "listUserLogins",
+    params(("id" = UserId, Path, description = "The user's id"), List<Logins>),
+    responses((status = 200, description = "A page of them", body = Page<PastLogin>))
+)]
+async fn list_logins(
+    _: Auditor,
+    Path(id): Path<UserId>,
+    list: List<Logins>,
+    State(services): State<Arc<Services>>,
+) -> Result<Page<PastLogin>, ApiError> {
+    user_existed(&services, &id).await?;
+    history(&services, &id, list).await
 }
 
 /// End a user's web login
@@ -214,6 +239,7 @@ async fn list_configs(
         user_id: Some(id.to_string()),
         gateway_id: list.filter.gateway.as_ref().map(ToString::to_string),
         status: list.filter.status.map(|status| (status.into(), now)),
+        ..certificates::Filter::default()
     };
     let listed = certificates::configs(&services.db, &list.wanted()?, &filter).await?;
     let shown = listed.map(|it| Config::of(it, now).without_download());
