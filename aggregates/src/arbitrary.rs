@@ -230,9 +230,13 @@ pub fn user_command() -> BoxedStrategy<user::Command> {
         (profile(), role()).prop_map(|(profile, role)| Command::Revise { profile, role }),
         role().prop_map(Command::ChangeRole),
         btree_set(parsed("[a-c]"), 0..4).prop_map(Command::ChangeGroups),
-        (secret(), flag()).prop_map(|(password, must_change_password)| {
-            Command::ChangePassword { password, must_change_password }
-        }),
+        (secret(), flag(), option::of(secret())).prop_map(
+            |(password, must_change_password, expected)| Command::ChangePassword {
+                password,
+                must_change_password,
+                expected,
+            }
+        ),
         Just(Command::Disable),
         Just(Command::Enable),
         (api_key(), time()).prop_map(|(api_key, now)| Command::CreateApiKey { api_key, now }),

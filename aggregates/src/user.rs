@@ -124,6 +124,9 @@ pub enum Command {
         password: SecretId,
         /// Whether it must be changed at next login.
         must_change_password: bool,
+        /// Where the hash is kept of the password that was shown to be known; none: nothing was
+        /// shown, an admin gives another one.
+        expected: Option<SecretId>,
     },
     /// Shut them out.
     Disable,
@@ -211,6 +214,9 @@ pub enum Error {
     /// More than [`MAX_GROUPS`].
     #[error("must be at most {MAX_GROUPS} groups")]
     TooManyGroups,
+    /// A password that was confirmed is not theirs any more.
+    #[error("the password was changed meanwhile; sign in again")]
+    PasswordChanged,
     /// A key for somebody who was shut out.
     #[error("this user is disabled")]
     Disabled,
@@ -243,6 +249,7 @@ impl Refusal for Error {
             Self::NotFound => "user_not_found",
             Self::AlreadyCreated => "user_exists",
             Self::TooManyGroups => "invalid_user",
+            Self::PasswordChanged => "password_changed",
             Self::Disabled => "user_disabled",
             Self::TooManyApiKeys => "too_many_api_keys",
             Self::ApiKeyExists => "api_key_exists",
@@ -257,9 +264,11 @@ impl Refusal for Error {
     fn kind(&self) -> RefusalKind {
         match self {
             Self::NotFound | Self::ApiKeyNotFound => RefusalKind::NotFound,
-            Self::AlreadyCreated | Self::Disabled | Self::TooManyApiKeys | Self::ApiKeyExists => {
-                RefusalKind::Conflict
-            }
+            Self::AlreadyCreated
+            | Self::PasswordChanged
+            | Self::Disabled
+            | Self::TooManyApiKeys
+            | Self::ApiKeyExists => RefusalKind::Conflict,
             Self::TooManyGroups
             | Self::UnknownScope
             | Self::ExpiryPast
@@ -375,7 +384,10 @@ impl User {
                 check_groups(&groups)?;
                 (self.groups != groups).then_some(Event::GroupsChanged { groups })
             }
-            Command::ChangePassword { password, must_change_password } => {
+            Command::ChangePassword { password, must_change_password, expected } => {
+                if expected.is_some() && expected != self.password {
+                    return Err(Error::PasswordChanged);
+                }
                 let changed = self.password.as_ref() != Some(&password)
                     || self.must_change_password != must_change_password;
                 changed.then_some(Event::PasswordChanged { password, must_change_password })
@@ -501,6 +513,14 @@ mod tests {
         }
     }
 
+    fn change_password(id: &str, must_change_password: bool, expected: Option<&str>) -> Command {
+        Command::ChangePassword {
+            password: value(id),
+            must_change_password,
+            expected: expected.map(value),
+        }
+    }
+
     fn created_as(role: Role) -> Event {
         Event::Created {
             profile: profile(),
@@ -567,7 +587,7 @@ mod tests {
             Command::Revise { profile: profile(), role: Role::Admin },
             Command::ChangeRole(Role::Admin),
             Command::ChangeGroups(groups(1)),
-            Command::ChangePassword { password: value("sec-new"), must_change_password: false },
+            change_password("sec-new", false, None),
             Command::Disable,
             Command::Enable,
             create_key(key("key-1")),
@@ -583,7 +603,6 @@ mod tests {
     #[tokio::test]
     async fn each_change_is_news_once() {
         let renamed = Profile { name: None, ..profile() };
-        let password: SecretId = value("sec-new");
         let changes = [
             (Command::Update(renamed.clone()), Event::Updated { profile: renamed }),
             (Command::ChangeRole(Role::Auditor), Event::RoleChanged { role: Role::Auditor }),
@@ -592,8 +611,8 @@ mod tests {
                 Event::GroupsChanged { groups: groups(MAX_GROUPS) },
             ),
             (
-                Command::ChangePassword { password: password.clone(), must_change_password: false },
-                Event::PasswordChanged { password, must_change_password: false },
+                change_password("sec-new", false, None),
+                Event::PasswordChanged { password: value("sec-new"), must_change_password: false },
             ),
             (Command::Disable, Event::Disabled {}),
         ];
@@ -613,7 +632,7 @@ mod tests {
             Command::Revise { profile: profile(), role: Role::Admin },
             Command::ChangeRole(Role::Admin),
             Command::ChangeGroups(groups(2)),
-            Command::ChangePassword { password: value("sec-first"), must_change_password: true },
+            change_password("sec-first", true, None),
             Command::Enable,
         ];
         for command in commands {
@@ -655,15 +674,41 @@ mod tests {
     #[tokio::test]
     async fn a_password_may_have_to_be_changed_once_more() {
         given(vec![created()])
-            .when_async(Command::ChangePassword {
-                password: value("sec-first"),
-                must_change_password: false,
-            })
+            .when_async(change_password("sec-first", false, None))
             .await
             .then_expect_events(vec![Event::PasswordChanged {
                 password: value("sec-first"),
                 must_change_password: false,
             }]);
+    }
+
+    #[tokio::test]
+    async fn a_password_that_was_confirmed_must_still_be_theirs() {
+        let changed =
+            |id: &str| Event::PasswordChanged { password: value(id), must_change_password: false };
+        let change = change_password("sec-new", false, Some("sec-first"));
+        given(vec![created()])
+            .when_async(change.clone())
+            .await
+            .then_expect_events(vec![changed("sec-new")]);
+        given(vec![created(), changed("sec-reset")])
+            .when_async(change)
+            .await
+            .then_expect_error(Error::PasswordChanged);
+        // Who signs in otherwise has confirmed none.
+        let without = Event::Created {
+            profile: profile(),
+            role: Role::Member,
+            groups: groups(0),
+            password: None,
+            must_change_password: false,
+        };
+        given(vec![without])
+            .when_async(change_password("sec-new", false, Some("sec-first")))
+            .await
+            .then_expect_error(Error::PasswordChanged);
+        let answered = answer(&Error::PasswordChanged);
+        assert_eq!(answered, ("password_changed", RefusalKind::Conflict, None));
     }
 
     #[tokio::test]

@@ -236,7 +236,8 @@ struct ChangePassword {
     responses(
         (status = 200, description = "Changed. All sessions have ended.", body = Data<Me>,
             headers(("Set-Cookie" = String, description = "Removes `gatekey_session`"))),
-        (status = 409, description = "`no_password`: this user signs in otherwise.", body = super::error::ErrorBody),
+        (status = 409, description = "`no_password`: this user signs in otherwise. `password_changed`: somebody changed it meanwhile.",
+            body = super::error::ErrorBody),
     )
 )]
 async fn change_password(
@@ -265,13 +266,12 @@ async fn change_password(
     }
     let hash = services.passwords.hash(new).await?;
     let hash = services.vault.seal(hash.as_bytes(), None)?;
-    let password = services.index.read().users.get(&caller.user_id).map(|it| it.password.clone());
-    if password != Some(Some(old.clone())) {
-        // It was reset while this took its time: what was confirmed proves nothing any more.
-        return Err(ApiError::unauthorized());
-    }
-    let command =
-        user::Command::ChangePassword { password: hash.id.clone(), must_change_password: false };
+    let command = user::Command::ChangePassword {
+        password: hash.id.clone(),
+        must_change_password: false,
+        // Should it be reset while this takes its time, what was confirmed proves nothing any more.
+        expected: Some(old.clone()),
+    };
     let request = Request::new::<User>(&caller.user_id, command, caller.metadata(None))
         .with_secret(hash)
         .forget(old);
@@ -729,6 +729,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_two_changes_that_confirmed_the_same_password_one_counts() {
+        let (plane, _, client) = plane("").await;
+        add_user(&plane.state, "ada", Role::Member).await;
+        let ada = client.login("ada", PASSWORD).await;
+        let change = |new: &str| {
+            let body = json!({"current_password": PASSWORD, "new_password": new});
+            let ada = ada.clone();
+            async move { ada.post("/auth/local/change-password", body).await }
+        };
+        let passwords = ["battery horse staple", "horse staple battery"];
+        let (first, second) = tokio::join!(change(passwords[0]), change(passwords[1]));
+        let won = usize::from(first.status != 200);
+        let [winner, loser] = if won == 0 { [first, second] } else { [second, first] };
+        assert_eq!(winner.status, 200);
+        // Whoever came later still found the password another, or the session ended.
+        let refused = (loser.status, loser.code());
+        let refusals = [(409, "password_changed"), (400, "wrong_password"), (401, "unauthorized")];
+        assert!(refusals.contains(&refused), "{}", loser.body);
+        assert_eq!(client.try_login("ada", passwords[won]).await.status, 200);
+        assert_eq!(client.try_login("ada", passwords[1 - won]).await.status, 401);
+    }
+
+    #[tokio::test]
     async fn who_must_change_the_password_can_do_nothing_else() {
         let (plane, _, client) = plane("").await;
         let id = add_user(&plane.state, "ada", Role::Admin).await;
@@ -736,7 +759,8 @@ mod tests {
         let key = ada.post("/api-keys", json!({"name": "ci"})).await;
         let key = client.bearer(key.body["data"]["key"].as_str().unwrap());
         let password = plane.state.services.index.read().users[&id].password.clone().unwrap();
-        let command = user::Command::ChangePassword { password, must_change_password: true };
+        let command =
+            user::Command::ChangePassword { password, must_change_password: true, expected: None };
         change_user(&plane.state, &id, command).await;
         assert_eq!(ada.get("/users/me").await.status, 401);
 
@@ -842,7 +866,8 @@ mod tests {
         let begin = || login::begin(services, &circumstances, &id, &then, Method::Local);
         assert!(begin().await.unwrap().is_some());
         let password = services.entropy.id().unwrap();
-        let command = user::Command::ChangePassword { password, must_change_password: false };
+        let command =
+            user::Command::ChangePassword { password, must_change_password: false, expected: None };
         change_user(&plane.state, &id, command).await;
         assert!(begin().await.unwrap().is_none());
         assert!(services.index.read().logins.is_empty());

@@ -252,7 +252,11 @@ mod tests {
             if name == "pending" {
                 let password = plane.state.services.index.read().users[&id].password.clone();
                 let password = password.unwrap();
-                let command = Command::ChangePassword { password, must_change_password: true };
+                let command = Command::ChangePassword {
+                    password,
+                    must_change_password: true,
+                    expected: None,
+                };
                 change_user(&plane.state, &id, command).await;
             }
             let answer = login.try_login(name, PASSWORD).await;

@@ -85,8 +85,11 @@ async fn reset(
     }
     let hash = services.passwords.hash(&new).await?;
     let hash = services.vault.seal(hash.as_bytes(), None)?;
-    let change =
-        Command::ChangePassword { password: hash.id.clone(), must_change_password: is_made };
+    let change = Command::ChangePassword {
+        password: hash.id.clone(),
+        must_change_password: is_made,
+        expected: None,
+    };
     let mut request = Request::new::<User>(&id, change, metadata(services, &id)).with_secret(hash);
     if let Some(old) = user.password {
         request = request.forget(old);

@@ -478,6 +478,7 @@ async fn change_password(
     let command = Command::ChangePassword {
         password: sealed.id.clone(),
         must_change_password: body.must_change_password,
+        expected: None,
     };
     let request = Request::new::<Aggregate>(&id, command, admin.metadata(None)).with_secret(sealed);
     let request = secret_id(row.password)?.into_iter().fold(request, Request::forget);
