@@ -21,7 +21,8 @@ pub struct Denial {
     pub user_id: Option<UserId>,
     /// The certificate it was about, where that is known.
     pub certificate_id: Option<CertificateId>,
-    /// The user name as it was typed.
+    /// The user name or e-mail address that was typed, where it is somebody's. What else people
+    /// type there may be their password.
     pub username: Option<Personal<String>>,
     /// The common name as it was sent.
     pub common_name: Option<Personal<String>>,

@@ -30,12 +30,12 @@ pub async fn sign_in(
     let found = find(&services.index.read(), &account);
     let known = found.as_ref().map(|(id, _)| id);
     let fail = |reason: &str| {
-        // The name is its owner's, or nobody's; the address is of whoever tried.
+        // A name that is nobody's is not kept, not even its hash: it may well be a password that
+        // was typed into the wrong field, and a mistyped one can be guessed from its hash.
         let nobody = PersonId::unknown_on(circumstances.now.date_naive());
-        let named = known.map_or_else(|| nobody.clone(), PersonId::user);
         let denial = Denial {
             user_id: known.cloned(),
-            username: Some(Personal::new(named, account.clone())),
+            username: known.map(|id| Personal::new(PersonId::user(id), account.clone())),
             client_ip: Some(Personal::new(nobody, circumstances.client_ip)),
             ..Denial::new(reason)
         };
