@@ -1,7 +1,8 @@
 //! Those who failed: wrong passwords, refused verifies, forbidden requests.
 //!
-//! They belong to no aggregate, so they go to a stream of their own, one per node and UTC day. The
-//! first of a kind is written at once; its repeats are counted, and written once a minute as one
+//! They belong to no aggregate, so they go to streams of their own, one per node's run and UTC day:
+//! two servers that were given the same node name must not step on each other's stream, for each
+//! knows its length only from what it wrote itself. The first of a kind is written at once; its repeats are counted, and written once a minute as one
 //! event with a count. So the log tells of every attack and can't be flooded by one.
 
 use crate::clock::Clock;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
+use uuid::Uuid;
 
 /// Refusals that may wait to be written.
 const QUEUE: usize = 1024;
@@ -47,13 +49,15 @@ struct Seen {
 }
 
 impl Attempts {
-    /// Starts the recorder of this node.
-    pub fn start(bus: Bus, clock: Clock, node: String) -> (Self, JoinHandle<()>) {
+    /// Starts the recorder of this node. `run` is what no other run has.
+    pub fn start(bus: Bus, clock: Clock, node: &str, run: Uuid) -> (Self, JoinHandle<()>) {
         let (queue, reports) = mpsc::channel(QUEUE);
+        let (run, ..) = run.as_fields();
         let recorder = Recorder {
             bus,
             clock,
-            node,
+            node: node.to_owned(),
+            run: format!("{run:08x}"),
             stream: String::new(),
             version: 0,
             seen: HashMap::new(),
@@ -79,6 +83,7 @@ struct Recorder {
     bus: Bus,
     clock: Clock,
     node: String,
+    run: String,
     stream: String,
     version: i64,
     seen: HashMap<(&'static str, String), Seen>,
@@ -132,7 +137,7 @@ impl Recorder {
 
     /// Whether it could be written.
     async fn write(&mut self, report: Report, count: u32) -> bool {
-        let stream = format!("{}/{}", self.node, self.clock.now().date_naive());
+        let stream = format!("{}/{}/{}", self.node, self.clock.now().date_naive(), self.run);
         if self.stream != stream {
             self.stream = stream;
             self.version = 0;
@@ -158,4 +163,47 @@ fn key(report: &Report) -> (&'static str, String) {
     use gatekey_aggregates::Fact;
     let code = (report.event)(Denial::new("")).code();
     (code, serde_json::to_string(&report.denial).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use gatekey_aggregates::PersonId;
+    use std::collections::BTreeMap;
+
+    #[tokio::test]
+    async fn two_servers_of_one_name_have_a_stream_each() {
+        let plane = testing::start("", vec![], Clock::system()).await;
+        let services = &plane.state.services;
+        let recorders = [(); 2].map(|()| {
+            let run = services.entropy.uuid().unwrap();
+            Attempts::start(services.bus.clone(), Clock::system(), "node-1", run)
+        });
+        let person = PersonId::from("day-2027-01-15".to_owned());
+        for n in 0..10 {
+            for (attempts, _) in &recorders {
+                let denial = Denial::new(format!("reason_{n}"));
+                let metadata = Metadata::system("test", person.clone());
+                attempts.record(Event::LoginFailed, denial, metadata);
+            }
+        }
+        for (attempts, task) in recorders {
+            drop(attempts);
+            task.await.unwrap();
+        }
+        let mut streams: BTreeMap<String, Vec<(i64, String)>> = BTreeMap::new();
+        for recorded in services.reader.after(0, 1000).await.unwrap() {
+            if let gatekey_aggregates::Event::Attempt(event) = recorded.event {
+                let of = streams.entry(recorded.aggregate_id).or_default();
+                of.push((recorded.sequence, event.denial().reason.clone()));
+            }
+        }
+        assert_eq!(streams.len(), 2, "{:?}", streams.keys());
+        let all: Vec<_> = (0..10).map(|n| (n + 1, format!("reason_{n}"))).collect();
+        for (stream, events) in streams {
+            assert!(stream.starts_with("node-1/"), "{stream}");
+            assert_eq!(events, all, "{stream}");
+        }
+    }
 }

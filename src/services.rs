@@ -171,9 +171,9 @@ pub async fn start(
         CrlPublisher::new(vital.clone(), issuer.clone(), index.clone(), setup.clock.clone())
             .await?;
     let telemetry = Telemetry::load(vital.clone(), setup.clock.clone()).await?;
-    let (attempts, recorder) =
-        Attempts::start(bus.clone(), setup.clock.clone(), setup.node.clone());
-    let node_instance = format!("{}/{}", setup.node, setup.entropy.uuid()?);
+    let run = setup.entropy.uuid()?;
+    let (attempts, recorder) = Attempts::start(bus.clone(), setup.clock.clone(), &setup.node, run);
+    let node_instance = format!("{}/{run}", setup.node);
 
     let services = Arc::new(Services {
         started_at: setup.clock.now(),

@@ -1,5 +1,5 @@
-//! What was tried and refused, where no other stream could tell of it: one stream per node and
-//! UTC day, appended to without loading it.
+//! What was tried and refused, where no other stream could tell of it: one stream per node's run
+//! and UTC day, appended to without loading it.
 
 use crate::Personal;
 use crate::root::{Fact, Refusal, RefusalKind, Root};
