@@ -181,6 +181,9 @@ mod tests {
     async fn metrics_are_for_this_machine_or_with_the_token() {
         let with_token = state("metrics_token = 'a-token'", vec![]).await;
         let without = state("", vec![]).await;
+        let proxied_silently = state("public_url = 'https://vpn.example.com'", vec![]).await;
+        let both = "public_url = 'https://vpn.example.com'\nmetrics_token = 'a-token'";
+        let both = state(both, vec![]).await;
         let bearer = [("authorization", "Bearer a-token")];
         let proxied = [("x-forwarded-for", "127.0.0.1")];
         for (state, peer, headers, expected) in [
@@ -190,6 +193,10 @@ mod tests {
             (&without, "192.0.2.1", &bearer, 401),
             (&without, "192.0.2.1", &[("authorization", "Bearer ")], 401),
             (&without, "127.0.0.1", &proxied, 401),
+            (&without, "127.0.0.1", &[("x-forwarded-proto", "https")], 401),
+            (&proxied_silently, "127.0.0.1", &[], 401),
+            (&both, "127.0.0.1", &[], 401),
+            (&both, "127.0.0.1", &bearer, 200),
             (&with_token, "127.0.0.1", &[], 200),
             (&with_token, "192.0.2.1", &bearer, 200),
             (&with_token, "192.0.2.1", &[("authorization", "Bearer b-token")], 401),

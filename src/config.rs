@@ -7,7 +7,7 @@ use gatekey_aggregates::values::Cidr;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Cidr>,
-    /// What `/metrics` demands of callers that are not on this machine.
+    /// What `/metrics` demands of callers that are not certainly on this machine.
     pub metrics_token: Option<Secret>,
     /// What this node is called among those that share a database.
     pub node: NodeName,
@@ -208,6 +208,14 @@ impl Config {
     pub fn is_https(&self) -> bool {
         self.public_url.as_ref().map_or(self.tls.is_some(), PublicUrl::is_https)
     }
+
+    /// Whether a caller at this machine's own address may be a proxy that speaks for others: people
+    /// come by another address than this machine's own, or a proxy here is trusted.
+    pub fn may_be_behind_a_proxy(&self) -> bool {
+        let here = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        self.public_url.as_ref().is_some_and(|url| !url.is_loopback())
+            || self.trusted_proxies.iter().any(|net| here.iter().any(|ip| net.contains(*ip)))
+    }
 }
 
 impl Options {
@@ -370,6 +378,14 @@ impl PublicUrl {
 
     fn is_https(&self) -> bool {
         self.origin.starts_with("https://")
+    }
+
+    /// Whether it leads back to the machine that follows it.
+    fn is_loopback(&self) -> bool {
+        let url: Result<axum::http::Uri, _> = self.origin.parse();
+        let host = url.as_ref().ok().and_then(|url| url.host()).unwrap_or_default();
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        ip.map_or_else(|_| host == "localhost", |ip| ip.is_loopback())
     }
 }
 
@@ -545,6 +561,23 @@ mod tests {
             .filter_map(|line| line.split_once(" = "))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn a_proxy_may_be_here_when_people_come_by_another_address() {
+        for (toml, expected) in [
+            ("", false),
+            ("public_url = 'http://localhost:8080'", false),
+            ("public_url = 'http://127.0.0.1:8080'", false),
+            ("public_url = 'http://[::1]:8080'", false),
+            ("trusted_proxies = ['10.0.0.0/8']", false),
+            ("public_url = 'https://vpn.example.com'", true),
+            ("public_url = 'https://127.example.com'", true),
+            ("trusted_proxies = ['127.0.0.1/32']", true),
+            ("trusted_proxies = ['::/0']", true),
+        ] {
+            assert_eq!(complete(toml).may_be_behind_a_proxy(), expected, "{toml}");
+        }
     }
 
     #[test]

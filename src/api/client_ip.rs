@@ -9,8 +9,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::ApiError;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
-/// By any of these a request shows that it came through a proxy.
-const PROXY_HEADERS: [&str; 4] = [FORWARDED_FOR, "x-real-ip", "forwarded", "via"];
+/// By any of these, or one that begins with [`FORWARDED`], a request shows that it came through a
+/// proxy.
+const PROXY_HEADERS: [&str; 9] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+];
+const FORWARDED: &str = "x-forwarded";
 
 /// The client's address, IPv4 where it is IPv4 mapped into IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +52,13 @@ impl ClientIp {
         Self(client)
     }
 
-    /// Whether the caller is on this machine, and not a proxy on it that speaks for others.
+    /// Whether the caller is on this machine, and shows no sign of being a proxy on it that speaks
+    /// for others. Not every proxy does: see `Config::may_be_behind_a_proxy`.
     pub fn is_local(self, headers: &HeaderMap) -> bool {
-        self.0.is_loopback() && !PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
+        let is_forwarded = headers.keys().any(|name| {
+            name.as_str().starts_with(FORWARDED) || PROXY_HEADERS.contains(&name.as_str())
+        });
+        self.0.is_loopback() && !is_forwarded
     }
 }
 
@@ -130,7 +146,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert!(here.is_local(&headers));
         assert!(!ClientIp("192.0.2.1".parse().unwrap()).is_local(&headers));
-        headers.insert("x-forwarded-for", HeaderValue::from_static("127.0.0.1"));
-        assert!(!here.is_local(&headers));
+        headers.insert("user-agent", HeaderValue::from_static("Prometheus/2.42.0"));
+        assert!(here.is_local(&headers));
+        for name in ["x-forwarded-for", "x-forwarded-proto", "forwarded", "via", "x-real-ip"] {
+            let mut headers = headers.clone();
+            headers.insert(name, HeaderValue::from_static("127.0.0.1"));
+            assert!(!here.is_local(&headers), "{name}");
+        }
     }
 }

@@ -147,11 +147,12 @@ async fn ready(State(state): State<AppState>) -> Response {
 
 /// Metrics
 ///
-/// In Prometheus' text format. From this machine, or with the token of the configuration as
-/// bearer token.
+/// In Prometheus' text format. With the configuration's `metrics_token` as bearer token; without
+/// it only from this machine, and not even from there where a proxy may speak for others: a request
+/// that was forwarded, or a public URL or trusted proxy that others come by.
 #[utoipa::path(get, path = "/metrics", tag = "meta", responses(
     (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),
-    (status = 401, description = "From another machine, and without the token.")))]
+    (status = 401, description = "Without the token, and not certainly from this machine.")))]
 async fn metrics(
     State(state): State<AppState>,
     client: ClientIp,
@@ -163,8 +164,12 @@ async fn metrics(
         .and_then(|value| value.strip_prefix("Bearer "));
     let token = state.config.metrics_token.as_ref();
     let right = given.zip(token).is_some_and(|(given, token)| token.matches(given));
-    if !right && !client.is_local(&headers) {
-        return Err(ApiError::unauthorized());
+    let is_local = !state.config.may_be_behind_a_proxy() && client.is_local(&headers);
+    if !right && !is_local {
+        return Err(ApiError::unauthorized().message(
+            "Send the `metrics_token` of the configuration as bearer token: \
+             this may be a request from elsewhere",
+        ));
     }
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], state.health.metrics.render()).into_response())
