@@ -1,5 +1,6 @@
 //! Turns serde's words into words for people: which field is wrong, and what it must be.
 
+use gatekey_aggregates::values::{CommonName, Serial, SessionId};
 use serde::Deserializer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -119,6 +120,9 @@ fn expectation(message: &str, reading: Reading) -> String {
     if let Some(known) = known_words(message) {
         return known.to_owned();
     }
+    if let Some(own) = AGENTS_VALUES.into_iter().find(|own| *own == message) {
+        return own.to_owned();
+    }
     // What was sent stands before the last `expected`; what stands behind it is ours.
     let shapes = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant `"];
     if shapes.iter().any(|shape| message.starts_with(shape))
@@ -131,6 +135,9 @@ fn expectation(message: &str, reading: Reading) -> String {
         Reading::Lenient => "is not valid".to_owned(),
     }
 }
+
+/// What our own types say of the values that agents send; nothing of these stands in it.
+const AGENTS_VALUES: [&str; 3] = [CommonName::EXPECTED, Serial::EXPECTED, SessionId::EXPECTED];
 
 /// Words of the parsers of other crates.
 fn known_words(message: &str) -> Option<&'static str> {

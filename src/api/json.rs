@@ -184,7 +184,7 @@ mod tests {
     use axum::body::to_bytes;
     use axum::http::StatusCode;
     use axum::routing::post;
-    use gatekey_aggregates::values::{Cidr, Role};
+    use gatekey_aggregates::values::{Cidr, CommonName, Role, Serial, SessionId};
     use serde::Deserialize;
     use serde_json::{Value, json};
     use std::net::IpAddr;
@@ -340,6 +340,28 @@ mod tests {
         for content_type in [None, Some("text/plain"), Some("application/json")] {
             let (status, _) = send("/agent", content_type, Body::from(body)).await;
             assert_eq!(status, StatusCode::OK);
+        }
+    }
+
+    #[test]
+    fn an_agents_error_says_what_is_expected() {
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code)]
+        struct Report {
+            common_name: Option<CommonName>,
+            serial_number: Option<Serial>,
+            session_id: Option<SessionId>,
+        }
+        for (field, message) in [
+            ("common_name", CommonName::EXPECTED),
+            ("serial_number", Serial::EXPECTED),
+            ("session_id", SessionId::EXPECTED),
+        ] {
+            let body = json!({field: "s3cret!"}).to_string();
+            let error = AgentJson::<Report>::parse(body.as_bytes()).unwrap_err();
+            assert_eq!(error.status, StatusCode::BAD_REQUEST);
+            assert_eq!(error.message, format!("`{field}` {message}"));
+            assert_eq!(error.details[0].field, field);
         }
     }
 

@@ -8,14 +8,18 @@ use std::str::FromStr;
 /// Longest common name (RFC 5280, ub-common-name).
 pub const COMMON_NAME_MAX: usize = 64;
 
+impl CommonName {
+    /// What is said of one that is none.
+    pub const EXPECTED: &'static str =
+        "must be 1 to 64 characters, of letters, digits and `._%+@-`";
+}
+
 text_value! {
     /// A certificate's common name: letters, digits and `._%+@-`, at most 64.
     CommonName, "ada@example.com", |text| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._%+@-".contains(&b);
         if text.is_empty() || text.len() > COMMON_NAME_MAX || !text.bytes().all(plain) {
-            return Err(Invalid::new(
-                "must be 1 to 64 characters, of letters, digits and `._%+@-`",
-            ));
+            return Err(Invalid::new(CommonName::EXPECTED));
         }
         Ok(text.to_owned())
     }
@@ -29,6 +33,10 @@ text_value! {
 pub struct Serial(String);
 
 impl Serial {
+    /// What is said of one that is none.
+    pub const EXPECTED: &'static str =
+        "must be a certificate serial in hex, with or without colons, such as `5a:0f:3c`";
+
     /// From big-endian octets, as in DER or from a random source.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Invalid> {
         bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().parse()
@@ -55,11 +63,7 @@ impl FromStr for Serial {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = || {
-            Invalid::new(
-                "must be a certificate serial in hex, with or without colons, such as `5a:0f:3c`",
-            )
-        };
+        let wrong = || Invalid::new(Self::EXPECTED);
         if text.len() > 64 {
             return Err(wrong());
         }

@@ -5,13 +5,11 @@ use super::{Invalid, text_value};
 /// Longest id: a gateway's id is also its server certificate's common name (64, RFC 5280 ub-common-name).
 const MAX_LEN: usize = 64;
 
-fn prefixed(text: &str, prefix: &str) -> Result<String, Invalid> {
+fn prefixed(text: &str, prefix: &str, expected: &'static str) -> Result<String, Invalid> {
     let rest = text.strip_prefix(prefix).unwrap_or_default();
     let plain = rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if rest.is_empty() || !plain || text.len() > MAX_LEN {
-        return Err(Invalid::new(format!(
-            "must be an id such as `{prefix}01k9x3`: `{prefix}`, then lower-case letters, digits and `-`, at most {MAX_LEN} in all"
-        )));
+        return Err(Invalid::new(expected));
     }
     Ok(text.to_owned())
 }
@@ -19,12 +17,21 @@ fn prefixed(text: &str, prefix: &str) -> Result<String, Invalid> {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $example:literal) => {
         text_value! {
-            $(#[$doc])* $name, $example, |text| prefixed(text, $prefix)
+            $(#[$doc])* $name, $example, |text| prefixed(text, $prefix, $name::EXPECTED)
         }
 
         impl $name {
             /// What every such id begins with.
             pub const PREFIX: &'static str = $prefix;
+
+            /// What is said of one that is none.
+            pub const EXPECTED: &'static str = concat!(
+                "must be an id such as `",
+                $prefix,
+                "01k9x3`: `",
+                $prefix,
+                "`, then lower-case letters, digits and `-`, at most 64 in all"
+            );
         }
     };
 }

@@ -236,7 +236,7 @@ both! {
                     assert_eq!(error["code"], "invalid_request", "{route} {body}");
                     assert_eq!(error["details"][0]["field"], field, "{route} {body}: {error}");
                     let said = error["details"][0]["message"].as_str().unwrap();
-                    assert!(said.starts_with("must be") || said == "is not valid", "{body}: {said}");
+                    assert!(said.starts_with("must be"), "{body}: {said}");
                     let text = answer.text();
                     assert!(!text.contains("s3cret") && !text.contains("987654"), "{text}");
                 }
@@ -276,6 +276,8 @@ fn calls(scene: &Scene) -> Vec<(&'static str, Value)> {
 /// Fields of a route, and what can't be in them.
 fn wrong(route: &str) -> Vec<(&'static str, Vec<Value>)> {
     let no_text = || vec![json!(987_654), json!(["s3cret"]), json!({"s3cret": 1})];
+    let no_name = || [no_text(), vec![json!("s3cret name"), json!("s3cret".repeat(11))]].concat();
+    let no_serial = || vec![json!("s3cret"), json!("98:76:54x"), json!(987_654), json!(["s3cret"])];
     let no_address = || vec![json!("s3cret"), json!("987654"), json!(987_654), json!(["s3cret"])];
     let no_count = || vec![json!("s3cret"), json!(-987_654), json!(0.987_654), json!(["s3cret"])];
     let no_time = || vec![json!("s3cret"), json!(987_654), json!("2026-13-01T00:00:00Z s3cret")];
@@ -292,23 +294,23 @@ fn wrong(route: &str) -> Vec<(&'static str, Vec<Value>)> {
             ("occurred_at", no_time()),
         ],
         "/gateway/verify" => vec![
-            ("common_name", no_text()),
+            ("common_name", no_name()),
             ("username", no_text()),
             ("password", no_text()),
-            ("serial_number", vec![json!("s3cret"), json!(987_654)]),
+            ("serial_number", no_serial()),
             ("client_ip", no_address()),
         ],
         "/gateway/connect" => vec![
-            ("common_name", no_text()),
+            ("common_name", no_name()),
             ("client_ip", no_address()),
             ("vpn_ipv4", no_address()),
             ("vpn_ipv6", no_address()),
-            ("serial_number", vec![json!("s3cret"), json!(987_654)]),
+            ("serial_number", no_serial()),
             ("event_id", no_text()),
             ("occurred_at", no_time()),
         ],
         "/gateway/disconnect" => vec![
-            ("common_name", no_text()),
+            ("common_name", no_name()),
             ("client_ip", no_address()),
             ("duration_seconds", no_count()),
             ("bytes_sent", no_count()),
