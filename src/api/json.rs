@@ -10,6 +10,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
 use super::ApiError;
+use super::shape::{NOT_AN_OBJECT, list_for_object};
 use crate::fields::{self, Reading};
 
 /// Largest body of any request.
@@ -144,15 +145,21 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], reading: Reading) -> Resu
         if let Err(malformed) = serde_json::from_slice::<IgnoredAny>(bytes) {
             return not_json(bytes, &malformed);
         }
+        if let Some(list) = list_for_object::<T>(bytes) {
+            return ApiError::invalid_fields(vec![list]);
+        }
         ApiError::invalid_fields(vec![match error {
             Ok(unknown) => unknown,
             Err((path, error)) => fields::describe(&path, &fields::without_place(&error), reading),
         }])
     })?;
     deserializer.end().map_err(|error| not_json(bytes, &error))?;
-    // serde's derive also reads a struct from a list; no request of ours is one.
+    // No request of ours is anything else, such as a list for an object.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(ApiError::invalid_field(fields::BODY, "must be an object"));
+        return Err(ApiError::invalid_field(fields::BODY, NOT_AN_OBJECT));
+    }
+    if let Some(list) = list_for_object::<T>(bytes) {
+        return Err(ApiError::invalid_fields(vec![list]));
     }
     refuse_nul(bytes)?;
     Ok(value)
@@ -266,6 +273,9 @@ mod tests {
             // What derive reads as a struct, field by field.
             (r#"["a",1,null,null,null,[],null]"#, "body", "must be an object"),
             ("5", "body", "must be an object"),
+            (r#"{"name":"a","one":["10.0.0.0/8"]}"#, "one", "must be an object"),
+            (r#"{"name":"a","one":[5]}"#, "one", "must be an object"),
+            (r#"{"name":"a","inner":[["10.0.0.0/8"]]}"#, "inner[0]", "must be an object"),
         ];
         for (body, field_name, message) in cases {
             assert_eq!(field(body).await, (field_name.to_owned(), message.to_owned()), "{body}");
@@ -380,6 +390,8 @@ mod tests {
                 "must be one of `member`, `auditor`, `admin`",
             ),
             (r#"{"name":"a","one":{"cidr":"s3cret"}}"#, "one.cidr", "is not valid"),
+            (r#"{"name":"a","one":["10.0.0.0/8"]}"#, "one", "must be an object"),
+            (r#"{"name":"a","one":["s3cret"]}"#, "one", "must be an object"),
             (r#"{"s3cret":1}"#, "name", "is required"),
         ];
         for (body, name, message) in cases {

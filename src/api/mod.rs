@@ -29,6 +29,7 @@ mod patch;
 pub mod path;
 pub mod pki;
 pub mod request_id;
+mod shape;
 pub mod users_me;
 
 pub use client_ip::ClientIp;
