@@ -33,7 +33,7 @@ mod laws;
 mod samples;
 
 pub use claims::{Claim, ClaimKind, ClaimRule};
-pub use event::{DecodeError, Event, Recorded};
+pub use event::{DecodeError, Event, Recorded, version_of};
 pub use grants::Grants;
 pub use metadata::{Actor, ActorKind, Credential, CredentialKind, Metadata};
 pub use personal::{PersonId, Personal};

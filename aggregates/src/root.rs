@@ -95,7 +95,7 @@ macro_rules! aggregate {
             }
 
             fn event_version(&self) -> String {
-                "1".to_owned()
+                crate::event::version_of(crate::Fact::code(self)).to_owned()
             }
         }
     };

@@ -24,6 +24,8 @@ pub struct AuditRow {
     pub sequence: i64,
     /// The stable code, such as `gateway.updated`.
     pub event_type: String,
+    /// The version of the payload.
+    pub event_version: String,
     /// What happened, as JSON.
     pub payload: String,
     /// The circumstances, as JSON.
@@ -50,7 +52,7 @@ pub struct Filter {
 fn query() -> Query {
     Query::new(
         "t.position, t.recorded_at, t.aggregate_type, t.aggregate_id, t.sequence, t.event_type, \
-         CAST(t.payload AS TEXT) AS payload, CAST(t.metadata AS TEXT) AS metadata",
+         t.event_version, CAST(t.payload AS TEXT) AS payload, CAST(t.metadata AS TEXT) AS metadata",
         "events t",
     )
 }

@@ -25,6 +25,10 @@ impl From<CommandError> for ApiError {
                 tracing::warn!(why, "a command could not be written");
                 Self::unavailable("The database is unavailable: try again")
             }
+            CommandError::Newer(why) => {
+                tracing::error!(why, "this node does not know what a newer one wrote: upgrade it");
+                Self::unavailable("This node is older than what it has to read: try another")
+            }
             CommandError::Broken(why) => Self::internal(why),
         }
     }

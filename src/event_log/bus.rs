@@ -83,6 +83,9 @@ pub enum CommandError {
     /// The database did not answer. Nothing is known to be written.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// A newer server wrote what this one would have to decide on.
+    #[error("{0}")]
+    Newer(String),
     /// Our own fault, or damage.
     #[error("the command could not be carried out: {0}")]
     Broken(String),
@@ -92,6 +95,7 @@ impl From<LoadError> for CommandError {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Unavailable(why) => Self::Unavailable(why),
+            LoadError::Newer { .. } => Self::Newer(error.to_string()),
             LoadError::Corrupt { .. } => Self::Broken(error.to_string()),
         }
     }

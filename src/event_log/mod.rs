@@ -13,6 +13,7 @@ mod recent;
 mod sealing;
 mod statements;
 mod store;
+mod upcast;
 mod writer;
 
 pub use append::{Append, AppendError, Appended, NewEvent, SealedSecret, StreamAppend};
@@ -21,7 +22,8 @@ pub use follow::{Subscription, listen};
 pub use keyring::{Keyring, KeyringError};
 pub use migrate::{EPOCH, FileLock, MigrationError, lock_file, migrate};
 pub use open::{OpenError, Opened, Options, Running, open};
-pub use reader::{ReadError, Reader, StoredEvent};
+pub use reader::{ReadError, Reader, StoredEvent, Unreadable};
 pub use rebuild::{RebuildError, rebuild, refresh};
 pub use store::{LoadError, Loaded, Store};
+pub use upcast::{Upcasters, VersionError};
 pub use writer::{Follower, Setup, Writer};

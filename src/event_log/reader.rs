@@ -2,17 +2,20 @@
 
 use super::keyring::{Keyring, KeyringError};
 use super::sealing::{Keys, Place, open_metadata, open_payload, people_in};
+use super::upcast::{Upcasters, VersionError, Versioned};
 use gatekey_aggregates::values::from_micros;
 use gatekey_aggregates::{DecodeError, Event, Metadata, PersonId, Recorded};
 use gatekey_projections::{Arg, Db};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Reads events as they were before they were sealed. Cheap to clone.
 #[derive(Clone)]
 pub struct Reader {
     db: Db,
     keyring: Keyring,
+    upcasters: Arc<Upcasters>,
 }
 
 /// Why the log could not be read.
@@ -31,6 +34,14 @@ pub enum ReadError {
         position: i64,
         /// What is wrong.
         source: DecodeError,
+    },
+    /// A row is of a version that can't be read here.
+    #[error("the event at position {position} can't be read: {source}")]
+    Version {
+        /// Where.
+        position: i64,
+        /// Which version, and what to do.
+        source: VersionError,
     },
     /// A row's JSON is broken.
     #[error("the event at position {position} is not valid JSON: {source}")]
@@ -55,20 +66,42 @@ pub struct StoredEvent {
     pub aggregate_id: String,
     /// Place in the stream.
     pub sequence: i64,
+    /// The stable code, such as `gateway.updated`.
+    pub event_type: String,
+    /// The version of the payload.
+    pub event_version: String,
     /// The payload's JSON.
     pub payload: String,
     /// The metadata's JSON.
     pub metadata: String,
 }
 
+/// A row that is not what was written, or of a version that is not known here.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// As it is stored.
+    pub row: StoredEvent,
+    /// Its circumstances, if at least these can be read.
+    pub metadata: Option<Metadata>,
+    /// What is wrong.
+    pub why: ReadError,
+}
+
 /// The columns of [`StoredEvent`].
 const COLUMNS: &str = "position, recorded_at, aggregate_type, aggregate_id, sequence, \
+    event_type, event_version, \
     CAST(payload AS TEXT) AS payload, CAST(metadata AS TEXT) AS metadata";
 
 impl Reader {
     /// Reads `db` with the keys of `keyring`.
     pub fn new(db: Db, keyring: Keyring) -> Self {
-        Self { db, keyring }
+        Self { db, keyring, upcasters: Arc::new(Upcasters::ours()) }
+    }
+
+    /// With other upcasters than this server's.
+    #[cfg(test)]
+    pub fn with_upcasters(self, upcasters: Arc<Upcasters>) -> Self {
+        Self { upcasters, ..self }
     }
 
     /// Up to `limit` events after `position`, in order.
@@ -119,51 +152,81 @@ impl Reader {
         self.open(rows).await
     }
 
-    /// Opens what is sealed in stored rows.
+    /// Opens what is sealed in stored rows. One that can't be read spoils all.
     pub async fn open(&self, rows: Vec<StoredEvent>) -> Result<Vec<Recorded>, ReadError> {
+        let opened = self.open_each(rows).await?;
+        opened.into_iter().map(|it| it.map_err(|it| it.why)).collect()
+    }
+
+    /// Opens what is sealed in stored rows, each by itself.
+    pub async fn open_each(
+        &self,
+        rows: Vec<StoredEvent>,
+    ) -> Result<Vec<Result<Recorded, Box<Unreadable>>>, ReadError> {
         let mut people = BTreeSet::new();
         let mut parsed = Vec::with_capacity(rows.len());
         for row in rows {
-            let json = |source| ReadError::Json { position: row.position, source };
-            let payload: Value = serde_json::from_str(&row.payload).map_err(json)?;
-            let metadata: HashMap<String, String> =
-                serde_json::from_str(&row.metadata).map_err(json)?;
-            people_in(&payload, &mut people);
-            if let Some(person) = metadata.get("person") {
+            let payload: Result<Value, _> = serde_json::from_str(&row.payload);
+            let metadata: Result<HashMap<String, String>, _> = serde_json::from_str(&row.metadata);
+            if let Ok(payload) = &payload {
+                people_in(payload, &mut people);
+            }
+            if let Ok(metadata) = &metadata
+                && let Some(person) = metadata.get("person")
+            {
                 people.insert(PersonId::from(person.clone()));
             }
             parsed.push((row, payload, metadata));
         }
         let keys = self.keyring.find(&people).await?;
-        parsed
-            .into_iter()
-            .map(|(row, payload, metadata)| decode(row, payload, metadata, &keys))
-            .collect()
+        let decode = |(row, payload, metadata)| self.decode(row, payload, metadata, &keys);
+        Ok(parsed.into_iter().map(decode).collect())
     }
-}
 
-fn decode(
-    row: StoredEvent,
-    mut payload: Value,
-    mut metadata: HashMap<String, String>,
-    keys: &Keys,
-) -> Result<Recorded, ReadError> {
-    let place = Place {
-        aggregate_type: &row.aggregate_type,
-        aggregate_id: &row.aggregate_id,
-        sequence: row.sequence,
-    };
-    open_payload(&mut payload, place, keys);
-    open_metadata(&mut metadata, place, keys);
-    let event = Event::decode(&row.aggregate_type, payload)
-        .map_err(|source| ReadError::Decode { position: row.position, source })?;
-    Ok(Recorded {
-        position: row.position,
-        recorded_at: from_micros(row.recorded_at),
-        aggregate_type: row.aggregate_type,
-        aggregate_id: row.aggregate_id,
-        sequence: row.sequence,
-        event,
-        metadata: Metadata::from_map(&metadata),
-    })
+    fn decode(
+        &self,
+        row: StoredEvent,
+        payload: Result<Value, serde_json::Error>,
+        metadata: Result<HashMap<String, String>, serde_json::Error>,
+        keys: &Keys,
+    ) -> Result<Recorded, Box<Unreadable>> {
+        let place = Place {
+            aggregate_type: &row.aggregate_type,
+            aggregate_id: &row.aggregate_id,
+            sequence: row.sequence,
+        };
+        let position = row.position;
+        let json = |source| ReadError::Json { position, source };
+        let event = payload.map_err(json).and_then(|mut payload| {
+            open_payload(&mut payload, place, keys);
+            let stored = Versioned {
+                aggregate_type: &row.aggregate_type,
+                aggregate_id: &row.aggregate_id,
+                sequence: row.sequence,
+                event_type: &row.event_type,
+                event_version: &row.event_version,
+            };
+            let version = |source| ReadError::Version { position, source };
+            let payload = self.upcasters.payload(stored, payload).map_err(version)?;
+            Event::decode(&row.aggregate_type, payload)
+                .map_err(|source| ReadError::Decode { position, source })
+        });
+        let metadata = metadata.map_err(json).map(|mut metadata| {
+            open_metadata(&mut metadata, place, keys);
+            Metadata::from_map(&metadata)
+        });
+        match (event, metadata) {
+            (Ok(event), Ok(metadata)) => Ok(Recorded {
+                position,
+                recorded_at: from_micros(row.recorded_at),
+                aggregate_type: row.aggregate_type,
+                aggregate_id: row.aggregate_id,
+                sequence: row.sequence,
+                event,
+                metadata,
+            }),
+            (Err(why), metadata) => Err(Box::new(Unreadable { row, metadata: metadata.ok(), why })),
+            (Ok(_), Err(why)) => Err(Box::new(Unreadable { row, metadata: None, why })),
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::keyring::Keyring;
 use super::sealing::{Place, open_payload, people_in};
+use super::upcast::{Upcasters, VersionError, Versioned};
 use cqrs_es::persist::{PersistedEventRepository, PersistenceError, SerializedEvent};
 use gatekey_aggregates::{Fact, Root};
 use gatekey_projections::Db;
@@ -22,6 +23,7 @@ enum Stock {
 pub struct Store {
     stock: Arc<Stock>,
     keyring: Keyring,
+    upcasters: Arc<Upcasters>,
 }
 
 /// An aggregate as its stream makes it.
@@ -57,6 +59,16 @@ pub enum LoadError {
     /// The database did not answer.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// The stream was written by a newer server.
+    #[error("{aggregate_type} {aggregate_id} can't be read: {source}")]
+    Newer {
+        /// The aggregate's type.
+        aggregate_type: &'static str,
+        /// The aggregate's id.
+        aggregate_id: String,
+        /// What to do.
+        source: VersionError,
+    },
     /// The stream is not what was written.
     #[error("{aggregate_type} {aggregate_id} can't be read: {why}")]
     Corrupt {
@@ -76,7 +88,13 @@ impl Store {
             Db::Postgres(pool, _) => Stock::Postgres(PostgresEventRepository::new(pool.clone())),
             Db::Sqlite { read, .. } => Stock::Sqlite(SqliteEventRepository::new(read.clone())),
         };
-        Self { stock: Arc::new(stock), keyring }
+        Self { stock: Arc::new(stock), keyring, upcasters: Arc::new(Upcasters::ours()) }
+    }
+
+    /// With other upcasters than this server's.
+    #[cfg(test)]
+    pub fn with_upcasters(self, upcasters: Arc<Upcasters>) -> Self {
+        Self { upcasters, ..self }
     }
 
     /// The aggregate with this id; an empty one if it has no events.
@@ -103,7 +121,23 @@ impl Store {
                     event.sequence, loaded.version
                 )));
             }
-            let event = serde_json::from_value(event.payload)
+            let stored = Versioned {
+                aggregate_type: A::TYPE,
+                aggregate_id: id,
+                sequence: loaded.version + 1,
+                event_type: &event.event_type,
+                event_version: &event.event_version,
+            };
+            let payload =
+                self.upcasters.payload(stored, event.payload).map_err(|why| match why {
+                    source @ VersionError::Newer { .. } => LoadError::Newer {
+                        aggregate_type: A::TYPE,
+                        aggregate_id: id.to_owned(),
+                        source,
+                    },
+                    none @ VersionError::NoUpcaster { .. } => corrupt(none.to_string()),
+                })?;
+            let event = serde_json::from_value(payload)
                 .map_err(|error| corrupt(format!("event {}: {error}", event.sequence)))?;
             loaded.apply(event);
         }

@@ -244,6 +244,8 @@ fn stored(row: audit::AuditRow) -> StoredEvent {
         aggregate_type: row.aggregate_type,
         aggregate_id: row.aggregate_id,
         sequence: row.sequence,
+        event_type: row.event_type,
+        event_version: row.event_version,
         payload: row.payload,
         metadata: row.metadata,
     }
