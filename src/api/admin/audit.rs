@@ -4,12 +4,12 @@ use crate::api::openapi::{Access, callable_by};
 use crate::api::{ApiError, Filter, List, Page};
 use crate::app::AppState;
 use crate::auth::Auditor;
-use crate::event_log::StoredEvent;
+use crate::event_log::{StoredEvent, Unreadable};
 use crate::services::Services;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use gatekey_aggregates::values::{SecretId, micros};
-use gatekey_aggregates::{Event, Metadata, Recorded};
+use gatekey_aggregates::values::{SecretId, from_micros, micros};
+use gatekey_aggregates::{CredentialKind, Event, Metadata, Recorded};
 use gatekey_projections::audit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -21,6 +21,8 @@ use utoipa_axum::routes;
 /// Said in the place of a hash, or of where a secret is kept: that it is another one is all there is
 /// to know.
 const CHANGED: &str = "changed";
+/// Whose a record is that does not tell it any more.
+const UNKNOWN: &str = "unknown";
 
 /// The route.
 pub fn routes() -> OpenApiRouter<AppState> {
@@ -36,8 +38,8 @@ struct AuditEvent {
     /// When it was written.
     recorded_at: DateTime<Utc>,
     /// What happened: a stable code.
-    #[schema(value_type = String, example = "gateway.user_granted")]
-    event: &'static str,
+    #[schema(example = "gateway.user_granted")]
+    event: String,
     /// To what kind of thing.
     #[schema(example = "gateway")]
     aggregate_type: String,
@@ -69,16 +71,19 @@ struct AuditEvent {
     /// Why, in the words of the person who did it.
     #[schema(required)]
     reason: Option<String>,
-    /// What happened in detail; it depends on the event. Null stands for what was erased, and
-    /// `changed` for hashes and for where secrets are kept.
-    #[schema(value_type = Object, example = json!({"user_id": "usr-01k9x3"}))]
-    payload: Value,
+    /// What happened in detail; it depends on the event. Null in it stands for what was erased, and
+    /// `changed` for hashes and for where secrets are kept. Null: it can't be read.
+    #[schema(required, value_type = Option<Object>, example = json!({"user_id": "usr-01k9x3"}))]
+    payload: Option<Value>,
+    /// Whether the record is damaged, or written by a newer server: then only its place and its kind
+    /// are certain, and the payload is withheld.
+    undecodable: bool,
 }
 
 /// Who did something.
 #[derive(Serialize, ToSchema)]
 struct AuditActor {
-    /// `user`, `gateway`, `system`, `operator` or `anonymous`.
+    /// `user`, `gateway`, `system`, `operator` or `anonymous`; `unknown` where the record is damaged.
     #[schema(value_type = String, example = "user")]
     kind: &'static str,
     /// `usr-…`, `gw-…`, or the name of what the system did it by; null: nobody that could be named.
@@ -100,37 +105,80 @@ struct AuditCredential {
     id: Option<String>,
 }
 
+/// Which event it is.
+struct Head {
+    position: i64,
+    recorded_at: DateTime<Utc>,
+    event: String,
+    aggregate_type: String,
+    aggregate_id: String,
+    sequence: i64,
+}
+
+impl AuditEvent {
+    fn new(head: Head, metadata: Option<Metadata>, payload: Option<Value>) -> Self {
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        let of = |field: fn(&Metadata) -> &Option<String>| {
+            metadata.as_ref().and_then(|it| field(it).clone())
+        };
+        let actor = metadata.as_ref().map(|it| it.actor.clone());
+        let credential = metadata.as_ref().map(|it| it.credential.clone());
+        Self {
+            position: head.position,
+            recorded_at: head.recorded_at,
+            event: head.event,
+            aggregate_type: head.aggregate_type,
+            aggregate_id: head.aggregate_id,
+            sequence: head.sequence,
+            actor: actor.map_or(AuditActor { kind: UNKNOWN, id: None, label: None }, |it| {
+                AuditActor { kind: it.kind.as_str(), id: some(it.id), label: some(it.label) }
+            }),
+            credential: credential
+                .filter(|it| it.kind != CredentialKind::None)
+                .map(|it| AuditCredential { kind: it.kind.as_str(), id: some(it.id) }),
+            source_ip: of(|it| &it.source_ip),
+            user_agent: of(|it| &it.user_agent),
+            request_id: of(|it| &it.request_id),
+            correlation_id: of(|it| &it.correlation_id),
+            causation_id: of(|it| &it.causation_id),
+            reason: of(|it| &it.reason),
+            undecodable: payload.is_none(),
+            payload,
+        }
+    }
+}
+
 impl TryFrom<Recorded> for AuditEvent {
     type Error = ApiError;
 
     fn try_from(recorded: Recorded) -> Result<Self, ApiError> {
-        let Metadata { actor, credential, .. } = recorded.metadata;
-        let some = |text: String| (!text.is_empty()).then_some(text);
-        let credential = match credential.kind.as_str() {
-            "none" => None,
-            kind => Some(AuditCredential { kind, id: some(credential.id) }),
-        };
-        Ok(Self {
+        let payload = shown(&recorded.event)?;
+        let head = Head {
             position: recorded.position,
             recorded_at: recorded.recorded_at,
-            event: recorded.event.code(),
-            payload: shown(&recorded.event)?,
+            event: recorded.event.code().to_owned(),
             aggregate_type: recorded.aggregate_type,
             aggregate_id: recorded.aggregate_id,
             sequence: recorded.sequence,
-            actor: AuditActor {
-                kind: actor.kind.as_str(),
-                id: some(actor.id),
-                label: some(actor.label),
-            },
-            credential,
-            source_ip: recorded.metadata.source_ip,
-            user_agent: recorded.metadata.user_agent,
-            request_id: recorded.metadata.request_id,
-            correlation_id: recorded.metadata.correlation_id,
-            causation_id: recorded.metadata.causation_id,
-            reason: recorded.metadata.reason,
-        })
+        };
+        Ok(Self::new(head, Some(recorded.metadata), Some(payload)))
+    }
+}
+
+impl From<Unreadable> for AuditEvent {
+    fn from(unreadable: Unreadable) -> Self {
+        // Why, would tell of what is in it.
+        let Unreadable { row, metadata, why: _ } = unreadable;
+        tracing::warn!(position = row.position, "an event can't be read, and is shown as such");
+        let head = Head {
+            position: row.position,
+            recorded_at: from_micros(row.recorded_at),
+            event: row.event_type,
+            aggregate_type: row.aggregate_type,
+            aggregate_id: row.aggregate_id,
+            sequence: row.sequence,
+        };
+        Self::new(head, metadata, None)
     }
 }
 
@@ -209,7 +257,8 @@ impl Filter for Events {
 
 /// List what happened
 ///
-/// Every event with all that is known of its circumstances, the newest first.
+/// Every event with all that is known of its circumstances, the newest first. One that can't be read
+/// any more is listed with its place and its kind, `undecodable`, and spoils none of the others.
 #[utoipa::path(
     get, path = "/admin/audit", tag = "Audit", operation_id = "listAuditEvents",
     params(List<Events>),
@@ -232,9 +281,12 @@ async fn list(
     };
     let listed = audit::list(&services.db, &wanted, &filter).await?;
     let page = Page::listed(listed.map(stored), list.paging);
-    let opened = services.reader.open(page.data).await?;
-    let data = opened.into_iter().map(AuditEvent::try_from).collect::<Result<_, _>>()?;
-    Ok(Page { data, meta: page.meta })
+    let opened = services.reader.open_each(page.data).await?;
+    let shown = opened.into_iter().map(|it| match it {
+        Ok(recorded) => AuditEvent::try_from(recorded),
+        Err(unreadable) => Ok((*unreadable).into()),
+    });
+    Ok(Page { data: shown.collect::<Result<_, _>>()?, meta: page.meta })
 }
 
 fn stored(row: audit::AuditRow) -> StoredEvent {

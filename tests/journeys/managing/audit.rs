@@ -3,6 +3,7 @@
 use super::SOON;
 use crate::harness::fixtures::id;
 use crate::harness::wait::eventually;
+use gatekey_projections::{Location, Purpose};
 use reqwest::Method;
 use serde_json::json;
 
@@ -91,5 +92,58 @@ both! {
                 .list()
                 .is_empty()
         );
+    }
+
+    /// Records that somebody edited, or that a newer server wrote, are shown as such.
+    async fn a_record_that_cannot_be_read_spoils_no_other(world: World) {
+        let admin = world.admin().await;
+        for (name, cidr) in [("a", "10.1.0.0/16"), ("b", "10.2.0.0/16"), ("c", "10.3.0.0/16")] {
+            admin.post("/admin/networks", &json!({"name": name, "cidr": cidr})).await.created();
+        }
+        let whole = admin.get("/admin/audit?event=network.created").await.list();
+        let location = Location::parse(&world.database_url()).unwrap();
+        let db = location.open(Purpose::Queries).await.unwrap();
+        let damages = [
+            r#"payload = '{"created": {"definition": {"name": "s3cret"}}}'"#,
+            r#"metadata = '{"actor_id": 5, "reason": "s3cret"}'"#,
+            "event_version = '2'",
+        ];
+        for (event, damage) in whole.iter().zip(damages) {
+            let sql = format!("UPDATE events SET {damage} WHERE position = {}", event["position"]);
+            assert_eq!(db.execute(&sql, &[]).await.unwrap(), 1);
+        }
+
+        let page = admin.get("/admin/audit?per_page=100").await;
+        assert!(!page.text().contains("s3cret"), "{}", page.text());
+        let page = page.list();
+        let newest = page[0]["position"].as_i64().unwrap();
+        let positions: Vec<i64> =
+            page.iter().map(|it| it["position"].as_i64().unwrap()).collect();
+        assert_eq!(positions, (1..=newest).rev().collect::<Vec<_>>());
+        for before in &whole {
+            let now = page.iter().find(|it| it["position"] == before["position"]).unwrap();
+            for field in ["recorded_at", "event", "aggregate_type", "aggregate_id", "sequence"] {
+                assert_eq!(now[field], before[field], "{field}");
+            }
+            assert_eq!(now["payload"], json!(null));
+            assert_eq!((&before["undecodable"], &now["undecodable"]), (&json!(false), &json!(true)));
+        }
+        // Who did it is told where that can still be read.
+        let found = |event: &serde_json::Value| {
+            let path = format!("/admin/audit?aggregate_id={}", event["aggregate_id"].as_str().unwrap());
+            let admin = admin.clone();
+            async move { admin.get(&path).await.list().remove(0) }
+        };
+        assert_eq!(found(&whole[0]).await["actor"], whole[0]["actor"]);
+        let nobody = json!({"kind": "unknown", "id": null, "label": null});
+        assert_eq!(found(&whole[1]).await["actor"], nobody);
+        assert_eq!(found(&whole[2]).await["actor"], whole[2]["actor"]);
+
+        // What a newer server wrote is not decided on.
+        let newer = format!("/admin/networks/{}", whole[2]["aggregate_id"].as_str().unwrap());
+        // Nothing would change: that is said only after reading.
+        let same = json!({"name": "a", "cidr": "10.1.0.0/16", "description": ""});
+        let answer = admin.put(&newer, &same).await;
+        assert!(answer.envelope(503)["message"].as_str().unwrap().contains("older"));
     }
 }
