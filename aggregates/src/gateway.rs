@@ -61,7 +61,7 @@ pub struct Gateway {
     pub online: bool,
     /// The address that the agent reports.
     pub reported_ip: Option<IpAddr>,
-    /// Its current server certificate.
+    /// Its current server certificate; none until the agent provisions, first or anew.
     pub server_certificate: Option<CertificateId>,
 }
 
@@ -354,7 +354,9 @@ impl Gateway {
             Event::GroupRevoked { group } => self.groups.took(group),
             Event::NetworkAttached { network_id } => self.networks.gave(network_id),
             Event::NetworkDetached { network_id } => self.networks.took(network_id),
-            Event::TokenRotated { .. } | Event::ReprovisionRequested {} => {}
+            Event::TokenRotated { .. } => {}
+            // The next provision makes another, with another key.
+            Event::ReprovisionRequested {} => self.server_certificate = None,
             Event::ServerCertificateInstalled { certificate_id } => {
                 self.server_certificate = Some(certificate_id);
             }
@@ -581,6 +583,15 @@ mod tests {
                 .await
                 .then_expect_events(vec![event]);
         }
+    }
+
+    #[test]
+    fn a_reprovision_leaves_it_without_a_server_certificate() {
+        let installed = || Event::ServerCertificateInstalled { certificate_id: value("cfg-1") };
+        let before: Gateway = after([registered(), installed()]);
+        assert_eq!(before.server_certificate, Some(value("cfg-1")));
+        let asked: Gateway = after([registered(), installed(), Event::ReprovisionRequested {}]);
+        assert_eq!(asked.server_certificate, None);
     }
 
     #[tokio::test]

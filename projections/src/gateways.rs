@@ -193,7 +193,10 @@ fn apply(recorded: &Recorded, event: &GatewayEvent, rows: &mut Rows) {
         GatewayEvent::TokenRotated { token_hash } => {
             change(&|row| row.token_hash = token_hash.to_string());
         }
-        GatewayEvent::ReprovisionRequested {} => change(&|row| row.reprovisions += 1),
+        GatewayEvent::ReprovisionRequested {} => change(&|row| {
+            row.reprovisions += 1;
+            row.server_certificate = None;
+        }),
         GatewayEvent::ServerCertificateInstalled { certificate_id } => {
             change(&|row| row.server_certificate = Some(certificate_id.to_string()));
         }

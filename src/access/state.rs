@@ -280,7 +280,10 @@ impl State {
                 self.gateways_by_token.remove(&old);
                 self.gateways_by_token.insert(token_hash.clone(), id.clone());
             }
-            gateway::Event::ReprovisionRequested {} => entry.reprovisions += 1,
+            gateway::Event::ReprovisionRequested {} => {
+                entry.reprovisions += 1;
+                entry.server_certificate = None;
+            }
             gateway::Event::ServerCertificateInstalled { certificate_id } => {
                 entry.server_certificate = Some(certificate_id.clone());
             }

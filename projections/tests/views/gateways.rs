@@ -116,7 +116,13 @@ async fn what_no_admin_wrote_leaves_the_etag() {
         assert_eq!(row.server_certificate.as_deref(), Some("cfg-s"));
         assert_eq!(row.reported_ip.as_deref(), Some("2001:db8::1"));
         assert_eq!((row.revision, row.etag, row.updated_at), (1, 1, time(1)));
-        world.commit(vec![("gw-a", Event::WentOffline {}.into())]).await;
+        world
+            .commit(vec![
+                ("gw-a", Event::WentOffline {}.into()),
+                ("gw-a", Event::ReprovisionRequested {}.into()),
+            ])
+            .await;
+        assert_eq!(find(&world.db, "gw-a").await.unwrap().unwrap().row.server_certificate, None);
         assert!(!find(&world.db, "gw-a").await.unwrap().unwrap().row.online);
     })
     .await;

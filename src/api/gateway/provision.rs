@@ -11,13 +11,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use gatekey_aggregates::Metadata;
 use gatekey_aggregates::certificate::{self, Certificate, Issuance, Subject};
 use gatekey_aggregates::gateway::{self, Gateway};
-use gatekey_aggregates::values::{CertificateId, CryptoProfile, GatewayId, SecretId, Transport};
+use gatekey_aggregates::values::{
+    CertificateId, CryptoProfile, GatewayId, RevocationReason, SecretId, Transport,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 /// How long a server certificate lasts.
 const LIFETIME: TimeDelta = TimeDelta::days(90);
+/// How often it is looked anew when an admin asks for another certificate meanwhile.
+const TRIES: usize = 3;
 
 /// An agent that wants to be provisioned.
 #[derive(Deserialize, ToSchema)]
@@ -82,8 +86,9 @@ struct Bundle {
 
 /// Get server certificates
 ///
-/// Everything the gateway's OpenVPN server needs. Asked again, it gives the same certificate, until
-/// two thirds of its life are over.
+/// Everything the gateway's OpenVPN server needs. Asked again, it gives the same certificate and key,
+/// until two thirds of the certificate's life are over, or it was revoked, or an admin had the gateway
+/// reprovision: then there is another one, with another key.
 #[utoipa::path(
     post, path = "/gateway/provision", tag = "Gateway", operation_id = "provisionGateway",
     request_body = Request,
@@ -99,11 +104,22 @@ pub async fn provision(
     let gone = || ApiError::unauthorized_as("invalid_gateway_token", "Unknown gateway token");
     // Two calls at once must not make two certificates.
     let _one_at_a_time = app.provisioning.lock().await;
-    let bundle = match current(&app, &gateway_id) {
-        Some(secret) => open(&app, &secret).await?,
-        None => issue(&app, &gateway_id, metadata).await?,
-    };
-    let entry = app.services.index.read().gateways.get(&gateway_id).cloned().ok_or_else(gone)?;
+    let mut provisioned = None;
+    for _ in 0..TRIES {
+        let (certificate_id, bundle) = match current(&app, &gateway_id) {
+            Some((id, secret)) => (id, open(&app, &secret).await?),
+            None => issue(&app, &gateway_id, metadata.clone()).await?,
+        };
+        let entry = app.services.index.read().gateways.get(&gateway_id).cloned();
+        let entry = entry.ok_or_else(gone)?;
+        // An agent with the version of a certificate that it has not would never fetch it.
+        if entry.server_certificate == Some(certificate_id) {
+            provisioned = Some((bundle, entry));
+            break;
+        }
+    }
+    let (bundle, entry) = provisioned
+        .ok_or_else(|| ApiError::unavailable("The gateway is being changed: try again"))?;
     let configuration = entry.configuration;
     let tls_auth_key = if configuration.tls_auth {
         let key = app.services.vault.open(&entry.tls_auth_key).await.map_err(ApiError::from)?;
@@ -129,14 +145,14 @@ pub async fn provision(
     }))
 }
 
-/// Where the gateway's certificate is kept, while it is good and not due for renewal.
-fn current(app: &AppState, gateway_id: &GatewayId) -> Option<SecretId> {
+/// The gateway's certificate and where it is kept, while it is good and not due for renewal.
+fn current(app: &AppState, gateway_id: &GatewayId) -> Option<(CertificateId, SecretId)> {
     let now = app.services.clock.now();
     let state = app.services.index.read();
     let id = state.gateways.get(gateway_id)?.server_certificate.as_ref()?;
     let certificate = state.certificate(id).filter(|it| !renewal_due(it, now))?;
     match &certificate.subject {
-        Subject::Server { bundle, .. } => Some(bundle.clone()),
+        Subject::Server { bundle, .. } => Some((id.clone(), bundle.clone())),
         Subject::Client { .. } => None,
     }
 }
@@ -152,11 +168,27 @@ async fn open(app: &AppState, secret: &SecretId) -> Result<Bundle, ApiError> {
     serde_json::from_slice(&plain).map_err(ApiError::internal)
 }
 
+/// Those that a reprovision has left behind: whoever has their keys must not pass for the gateway
+/// any more. What was merely renewed still serves until the agent has the new one, and expires soon.
+fn left_behind(app: &AppState, gateway_id: &GatewayId, now: DateTime<Utc>) -> Vec<CertificateId> {
+    let state = app.services.index.read();
+    if state.gateways.get(gateway_id).is_none_or(|it| it.server_certificate.is_some()) {
+        return Vec::new();
+    }
+    let is_its = |subject: &Subject| matches!(subject, Subject::Server { gateway_id: of, .. } if of == gateway_id);
+    state
+        .certificates
+        .values()
+        .filter(|it| it.revoked.is_none() && it.not_after > now && is_its(&it.subject))
+        .map(|it| it.id.clone())
+        .collect()
+}
+
 async fn issue(
     app: &AppState,
     gateway_id: &GatewayId,
     metadata: Metadata,
-) -> Result<Bundle, ApiError> {
+) -> Result<(CertificateId, Bundle), ApiError> {
     let services = &app.services;
     let now = services.clock.now();
     let issued = pki::issue_server(&services.issuer, gateway_id, LIFETIME, now, &services.entropy)
@@ -177,6 +209,10 @@ async fn issue(
         .fresh()
         .also::<Gateway>(gateway_id, gateway::Command::InstallServerCertificate(id.clone()))
         .with_secret(secret);
+    let revoke = certificate::Command::Revoke(RevocationReason::Superseded);
+    let request = left_behind(app, gateway_id, now)
+        .into_iter()
+        .fold(request, |request, old| request.also::<Certificate>(old, revoke.clone()));
     services.bus.execute::<Certificate>(request).await?;
-    Ok(bundle)
+    Ok((id, bundle))
 }

@@ -1,5 +1,6 @@
 //! Heartbeats and provisioning: an agent learns whether it is up to date, and catches up.
 
+use super::verify::serial_of;
 use super::{SOON, Scene};
 use crate::harness::Api;
 use crate::harness::fixtures::{Gateway, merged};
@@ -60,9 +61,51 @@ both! {
             version = catches_up(&gateway, &version).await;
         }
         admin.post(&format!("{path}/reprovision"), &json!({})).await.ok();
-        catches_up(&gateway, &version).await;
+        let told = beat(&gateway, json!({"config_version": version})).await;
+        assert_eq!(told["needs_reprovision"], true, "{told}");
+        let provisioned = provision(&gateway).await;
+        let known = json!({"config_version": provisioned["config_version"]});
+        assert_eq!(beat(&gateway, known).await["needs_reprovision"], false);
         let shown = admin.get(&path).await.ok();
         assert_eq!(shown["needs_reprovision"], false, "{shown}");
+    }
+
+    /// Against a stolen host: a new token locks it out, a reprovision makes its key worthless.
+    async fn a_reprovision_replaces_the_servers_certificate_and_key(world: World) {
+        let admin = world.admin().await;
+        let mut gateway = admin.create_gateway("us-east-1").await;
+        let path = format!("/admin/gateways/{}", gateway.id);
+        let stands = async |provisioned: &Value| {
+            let serial = serial_of(provisioned["server_cert"].as_str().unwrap());
+            world.anyone().get(&format!("/pki/check/{serial}")).await.ok()
+        };
+        let first = provision(&gateway).await;
+
+        let rotated = admin.post(&format!("{path}/rotate-token"), &json!({})).await.ok();
+        gateway.agent = world.anyone().gateway(rotated["token"].as_str().unwrap());
+        assert_eq!(provision(&gateway).await, first, "another token is another token only");
+
+        admin.post(&format!("{path}/reprovision"), &json!({})).await.ok();
+        assert_eq!(stands(&first).await["status"], "good", "it serves until there is another");
+        let second = provision(&gateway).await;
+        for field in ["server_cert", "server_key", "config_version"] {
+            assert_ne!(second[field], first[field], "{field}");
+        }
+        assert_eq!(second["ca_cert"], first["ca_cert"]);
+        assert_eq!(provision(&gateway).await, second, "one reprovision is one new certificate");
+        let old = stands(&first).await;
+        assert_eq!((&old["status"], &old["reason"]), (&json!("revoked"), &json!("superseded")));
+        assert_eq!(stands(&second).await["status"], "good");
+
+        // Asked for twice before the agent comes, it is still one.
+        for _ in 0..2 {
+            admin.post(&format!("{path}/reprovision"), &json!({})).await.ok();
+        }
+        let third = provision(&gateway).await;
+        assert_eq!(provision(&gateway).await, third);
+        assert_eq!(stands(&second).await["status"], "revoked");
+        let known = json!({"config_version": third["config_version"]});
+        assert_eq!(beat(&gateway, known).await["needs_reprovision"], false);
     }
 
     async fn a_rotated_token_is_the_only_one_that_counts(world: World) {

@@ -191,7 +191,7 @@ fn reason(event: &Value) -> &str {
 }
 
 /// As openssl prints it.
-fn serial_of(pem: &str) -> String {
+pub(super) fn serial_of(pem: &str) -> String {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).expect("PEM");
     let certificate = pem.parse_x509().expect("a certificate");
     certificate.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect()

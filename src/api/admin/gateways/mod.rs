@@ -526,7 +526,9 @@ async fn remove(
 
 /// Rotate a gateway's token
 ///
-/// The answer holds the new token, this once. The old one is refused from now on.
+/// The answer holds the new token, this once. The old one is refused from now on. The server's
+/// certificate and key stay: when they may have been stolen with the token, as from a lost host,
+/// rotate the token first and then have the gateway provision anew.
 #[utoipa::path(
     post, path = "/admin/gateways/{id}/rotate-token", tag = "Gateways",
     operation_id = "rotateGatewayToken",
@@ -552,7 +554,9 @@ async fn rotate_token(
 
 /// Have a gateway provision anew
 ///
-/// At its next heartbeat its agent is told to fetch certificates and settings again.
+/// At its next heartbeat its agent is told to fetch certificates and settings again. It gets another
+/// server certificate with another key, and the one it had is revoked as `superseded`. The agent's
+/// token stays: who may have stolen that too would fetch the new key, so rotate it first.
 #[utoipa::path(
     post, path = "/admin/gateways/{id}/reprovision", tag = "Gateways",
     operation_id = "reprovisionGateway",
