@@ -605,6 +605,16 @@ impl State {
         }
     }
 
+    /// The certificates of that name for a gateway, the newest first.
+    pub fn serials_named(
+        &self,
+        gateway_id: &GatewayId,
+        common_name: &CommonName,
+    ) -> impl Iterator<Item = &Serial> {
+        let key = (gateway_id.clone(), common_name.clone());
+        self.serials_by_name.get(&key).into_iter().flat_map(|it| it.iter().rev())
+    }
+
     /// The newest certificate of that name for a gateway that is good now, for agents that do not
     /// say which it is.
     pub fn newest_serial(

@@ -465,7 +465,7 @@ async fn catch_up(app: &AppState) -> Result<(), CommandError> {
 }
 
 /// The session of a report that bears an id: the same report always names the same session.
-fn session_named(certificate_id: &CertificateId, event_id: &str) -> SessionId {
+pub fn session_named(certificate_id: &CertificateId, event_id: &str) -> SessionId {
     let hash = crate::entropy::token_hash(&format!("{certificate_id}/{event_id}"));
     let id = format!("{}{}", SessionId::PREFIX, &hash.as_str()[..32]);
     match id.parse() {

@@ -4,6 +4,7 @@
 //! is an error, and none of it ends another's connection.
 
 use super::call::{AgentCall, AgentRequest, absent_if_empty, address};
+use super::connect::session_named;
 use crate::access::SessionEntry;
 use crate::api::{ApiError, Json};
 use crate::app::AppState;
@@ -19,6 +20,8 @@ use utoipa::ToSchema;
 
 /// How late a report may be and still tell the time itself.
 const LATEST: TimeDelta = TimeDelta::days(7);
+/// Certificates of a client that an `event_id` is tried with, the newest first.
+const MAX_CERTIFICATES: usize = 16;
 
 /// A client that is gone.
 #[derive(Deserialize, ToSchema)]
@@ -43,6 +46,10 @@ pub struct Request {
     #[serde(default, deserialize_with = "absent_if_empty")]
     #[schema(value_type = Option<String>, example = "con-01k9x3")]
     session_id: Option<SessionId>,
+    /// The `event_id` that the connect was reported with: then exactly that connection is meant. An
+    /// id that no connect bore says nothing.
+    #[serde(default, deserialize_with = "absent_if_empty")]
+    event_id: Option<String>,
     /// When it happened, if the report is late.
     #[serde(default, deserialize_with = "absent_if_empty")]
     occurred_at: Option<DateTime<Utc>>,
@@ -84,28 +91,57 @@ pub async fn disconnect(
 ) -> Result<Json<Answer>, ApiError> {
     let AgentCall { gateway_id, gateway_name, metadata, body } = call;
     let now = app.services.clock.now();
-    if let Some(session_id) = meant(&app, &gateway_id, &body, now) {
-        let counters = Counters {
-            duration_seconds: body.duration_seconds,
-            bytes_received: body.bytes_received,
-            bytes_sent: body.bytes_sent,
-        };
-        let command = session::Command::Disconnect {
-            gateway_id: gateway_id.clone(),
-            disconnected_at: happened_at(&body, now),
-            counters: (counters != Counters::default()).then_some(counters),
-        };
-        let request = Command::new::<Session>(&session_id, command, metadata);
+    let counters = Counters {
+        duration_seconds: body.duration_seconds,
+        bytes_received: body.bytes_received,
+        bytes_sent: body.bytes_sent,
+    };
+    let command = session::Command::Disconnect {
+        gateway_id: gateway_id.clone(),
+        disconnected_at: happened_at(&body, now),
+        counters: (counters != Counters::default()).then_some(counters),
+    };
+    // Whether there is, or was, such a connection.
+    let end = async |session_id: &SessionId| {
+        let request = Command::new::<Session>(session_id, command.clone(), metadata.clone());
         match app.services.bus.execute::<Session>(request).await {
-            Ok(_) | Err(CommandError::Refused { kind: RefusalKind::NotFound, .. }) => {}
-            Err(error) => return Err(error.into()),
+            Ok(_) => Ok(true),
+            Err(CommandError::Refused { kind: RefusalKind::NotFound, .. }) => Ok(false),
+            Err(error) => Err(ApiError::from(error)),
         }
+    };
+    let mut is_done = false;
+    for named in by_event(&app, &gateway_id, &body) {
+        if end(&named).await? {
+            let ip = body.client_ip;
+            app.connects.ended(&gateway_id, body.common_name.as_str(), ip, &named);
+            is_done = true;
+            break;
+        }
+    }
+    if !is_done && let Some(session_id) = meant(&app, &gateway_id, &body, now) {
+        end(&session_id).await?;
     }
     Ok(Json(Answer { status: "disconnected", gateway_id, gateway_name: gateway_name.to_string() }))
 }
 
 fn happened_at(body: &Request, now: DateTime<Utc>) -> DateTime<Utc> {
     body.occurred_at.map_or(now, |at| at.clamp(now - LATEST, now))
+}
+
+/// What the connection can be called whose connect bore the same `event_id`: it goes by the
+/// certificate, which a disconnect does not tell. The likeliest first.
+fn by_event(app: &AppState, gateway_id: &GatewayId, body: &Request) -> Vec<SessionId> {
+    let (None, Some(event_id)) = (&body.session_id, &body.event_id) else { return Vec::new() };
+    let state = app.services.index.read();
+    let names = state
+        .serials_named(gateway_id, &body.common_name)
+        .filter_map(|serial| state.certificates.get(serial))
+        .map(|it| session_named(&it.id, event_id));
+    let mut named: Vec<SessionId> = names.take(MAX_CERTIFICATES).collect();
+    // One that is over must be asked of the database; those that are not come first.
+    named.sort_by_key(|id| state.sessions.get(id).is_none());
+    named
 }
 
 /// The connection that is meant: the one that is named, else the newest of that name and address

@@ -89,6 +89,25 @@ impl ConnectMemory {
         swallowed
     }
 
+    /// The connection of a refused connect has ended by its own name: there is nothing left to
+    /// swallow.
+    pub fn ended(
+        &self,
+        gateway_id: &GatewayId,
+        common_name: &str,
+        client_ip: Option<IpAddr>,
+        session_id: &SessionId,
+    ) {
+        let inner = &mut *self.inner.lock();
+        let key = (gateway_id.clone(), common_name.to_owned(), client_ip);
+        if let Some(all) = inner.refused.get_mut(&key) {
+            all.retain(|it| it.session_id.as_ref() != Some(session_id));
+            if all.is_empty() {
+                inner.refused.remove(&key);
+            }
+        }
+    }
+
     /// Whether a connection began, if it did, though its client was refused: it is about to end.
     pub fn is_unwanted(&self, session_id: &SessionId) -> bool {
         self.inner.lock().unwanted.contains_key(session_id)
@@ -215,6 +234,14 @@ mod tests {
         refused(Some(session.clone()));
         assert_eq!(swallows("ada", ip, now), Some(Some(session.clone())));
         assert!(memory.is_unwanted(&session));
+
+        refused(Some(session.clone()));
+        memory.ended(&gateway, "eve", ip, &session);
+        memory.ended(&gateway, "ada", ip, &"con-2".parse().unwrap());
+        assert_eq!(swallows("ada", ip, now), Some(Some(session.clone())));
+        refused(Some(session.clone()));
+        memory.ended(&gateway, "ada", ip, &session);
+        assert_eq!(swallows("ada", ip, now), None);
     }
 
     #[test]

@@ -226,6 +226,33 @@ both! {
         assert_eq!(scene.history(&laptop).await, ["session.began", "session.ended"]);
     }
 
+    /// Agents that number their reports say by the connect's number which connection ends.
+    async fn a_disconnect_with_the_connects_event_id_ends_exactly_that_one(world: World) {
+        let scene = Scene::of(&world).await;
+        let event = |id: &str| json!({"event_id": id});
+        let at = |id: &str, vpn: &str| merged(event(id), json!({"vpn_ipv4": vpn}));
+        let first = scene.connected(at("e1", "172.31.255.2")).await;
+        // She has another config by now, and came with it.
+        let config = scene.ada.api.generate_config(&scene.gateway).await;
+        let with = json!({"serial_number": config.serial});
+        let second = scene.connected(merged(at("e2", "172.31.255.3"), with)).await;
+        let third = scene.connected(json!({"vpn_ipv4": "172.31.255.4"})).await;
+
+        scene.disconnect(event("e1")).await;
+        assert_eq!(scene.end_reason(&first).await, "disconnected");
+        assert_eq!(scene.open().await.len(), 2);
+        // Once more, and with its counters: it is over, and no other is meant.
+        scene.disconnect(merged(event("e1"), json!({"bytes_sent": 7}))).await;
+        assert_eq!(scene.connection(&first).await["bytes_sent"], 7);
+        assert_eq!(scene.open().await.len(), 2);
+        scene.disconnect(merged(event("e2"), json!({"client_ip": null}))).await;
+        assert_eq!(scene.end_reason(&second).await, "disconnected");
+        assert_eq!(scene.open().await, [third.as_str()]);
+        // A number that no connect had is the disconnect's own.
+        scene.disconnect(event("e9")).await;
+        assert_eq!(scene.end_reason(&third).await, "disconnected");
+    }
+
     async fn counters_are_added_and_never_wiped(world: World) {
         let scene = Scene::of(&world).await;
         let counted = json!({"duration_seconds": 61, "bytes_received": 1234, "bytes_sent": 5678});
