@@ -1,12 +1,14 @@
 //! VPN connections, active and past.
 
-use crate::db::Db;
+use crate::db::{Arg, Db};
 use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Wanted, columns};
 use crate::rows::{Rows, View};
 use crate::table::table;
+use chrono::{DateTime, Utc};
 use gatekey_aggregates::session::{Counters, Event as SessionEvent};
 use gatekey_aggregates::values::micros;
 use gatekey_aggregates::{Event, Recorded};
+use std::net::IpAddr;
 
 table! {
     /// A VPN connection.
@@ -175,6 +177,22 @@ fn query() -> Query {
 /// The connection with this id.
 pub async fn find(db: &Db, id: &str) -> Result<Option<Connection>, sqlx::Error> {
     query().with("t.id = {}", id).optional(db).await
+}
+
+/// Whether a user's connection with this VPN address at a gateway ended at this time or later.
+pub async fn ended_since(
+    db: &Db,
+    gateway_id: &str,
+    user_id: &str,
+    vpn_ip: IpAddr,
+    since: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let sql = "SELECT COUNT(*) FROM connections WHERE user_id = $1 AND gateway_id = $2 \
+               AND vpn_ip = $3 AND disconnected_at >= $4";
+    let args: [Arg; 4] =
+        [user_id.into(), gateway_id.into(), vpn_ip.to_string().into(), micros(since).into()];
+    let (count,): (i64,) = db.one(sql, &args).await?;
+    Ok(count > 0)
 }
 
 /// Connections, the newest first; `q` looks at the user's name and e-mail, the gateway's name, and the

@@ -3,7 +3,9 @@
 
 use super::call::{AgentCall, AgentRequest, absent_if_empty, address};
 use super::verify::{fresh_enough, take_down};
-use crate::access::{Attempt, Denied, SessionEntry, State as AccessState, admit, effective_rules};
+use crate::access::{
+    Attempt, Denied, Reason, SessionEntry, State as AccessState, admit, effective_rules,
+};
 use crate::api::{ApiError, Json};
 use crate::app::AppState;
 use crate::event_log::{AppendError, CommandError, Request as Command};
@@ -19,6 +21,7 @@ use gatekey_aggregates::values::{
     CertificateId, Cidr, CommonName, GatewayId, Serial, SessionId, UserId,
 };
 use gatekey_aggregates::{Metadata, PersonId, Personal};
+use gatekey_projections::connections;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +34,9 @@ use utoipa::ToSchema;
 const REPEAT: TimeDelta = TimeDelta::minutes(2);
 /// How late a report may be and still tell the time itself.
 const LATEST: TimeDelta = TimeDelta::days(7);
+/// How old a list of clients may be at most: a connection that ended within that time may still be
+/// on it.
+const LATELY: TimeDelta = TimeDelta::minutes(2);
 /// After this the agent is told no: before it gives up, and before people notice a gateway that
 /// stands still.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -200,6 +206,7 @@ pub async fn connect(
         Some(event_id) => session_named(&granted.certificate_id, event_id),
         None => app.services.entropy.id().map_err(ApiError::internal)?,
     };
+    let is_named = body.event_id.is_some();
     let report = Arc::new(Report {
         gateway_id,
         body,
@@ -207,6 +214,7 @@ pub async fn connect(
         metadata,
         now,
         session_id,
+        is_named,
         may_have_begun: AtomicBool::new(false),
     });
     let session_id = begin_in_time(&app, &report).await?;
@@ -306,6 +314,8 @@ struct Report {
     now: DateTime<Utc>,
     /// What the session is called if it begins now.
     session_id: SessionId,
+    /// Whether the same report always names the same session.
+    is_named: bool,
     /// Whether it has begun by this report, or nobody knows.
     may_have_begun: AtomicBool,
 }
@@ -392,7 +402,7 @@ async fn end_unwanted(services: Weak<Services>, report: Arc<Report>) {
 async fn begin(app: &AppState, report: &Report) -> Result<SessionId, CommandError> {
     let Report { gateway_id, body, granted, metadata, now, session_id, .. } = report;
     let connected_at = body.occurred_at.map_or(*now, |at| at.clamp(*now - LATEST, *now));
-    let named = body.event_id.is_some().then_some(session_id);
+    let named = report.is_named.then_some(session_id);
     for _ in 0..TRIES {
         let (repeat, held) = {
             let state = app.services.index.read();
@@ -474,6 +484,102 @@ pub fn session_named(certificate_id: &CertificateId, event_id: &str) -> SessionI
     }
 }
 
+/// The session that heartbeats tell of: each list names the same one. Agents tell whole seconds.
+fn session_found(
+    certificate_id: &CertificateId,
+    vpn_ip: IpAddr,
+    connected_at: DateTime<Utc>,
+) -> SessionId {
+    session_named(certificate_id, &format!("found/{vpn_ip}/{}", connected_at.timestamp()))
+}
+
+/// A client that a gateway says is connected, and of whom it never reported a connect.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The certificate's common name.
+    pub common_name: CommonName,
+    /// From where.
+    pub client_ip: IpAddr,
+    /// Its address inside the VPN.
+    pub vpn_ipv4: Ipv4Addr,
+    /// Since when.
+    pub connected_at: DateTime<Utc>,
+}
+
+/// Begins the session of a client whose connect was never reported, if the whole decision says yes;
+/// a no is taken down. The list does not say with which certificate they came: where that can't be
+/// told, nothing is begun, for it may be a revoked one.
+pub async fn begin_found(
+    app: &AppState,
+    gateway_id: &GatewayId,
+    found: Found,
+    metadata: Metadata,
+) -> Result<(), CommandError> {
+    let now = app.services.clock.now();
+    let vpn_ip = IpAddr::from(found.vpn_ipv4);
+    let serial = {
+        let state = app.services.index.read();
+        let holder = state.sessions.holder(gateway_id, vpn_ip);
+        if holder.is_some_and(|it| it.lost_at.is_none()) {
+            return Ok(());
+        }
+        let name = found.common_name.as_str();
+        let known = app.polls.serial(gateway_id, vpn_ip, name, now);
+        let known = known.or_else(|| state.sole_serial(gateway_id, name, now).cloned());
+        let newest = state.newest_serial(gateway_id, name, now).cloned();
+        let is_good = |serial: &Serial| {
+            let certificate = state.certificates.get(serial);
+            certificate.is_some_and(|it| it.revoked.is_none() && now < it.not_after)
+        };
+        if known.is_none() && newest.as_ref().is_some_and(is_good) {
+            return Ok(());
+        }
+        known.or(newest)
+    };
+    let connected_at = found.connected_at;
+    let body = Request {
+        token: None,
+        common_name: found.common_name,
+        client_ip: Some(found.client_ip),
+        vpn_ipv4: Some(found.vpn_ipv4),
+        vpn_ipv6: None,
+        serial_number: serial,
+        event_id: None,
+        occurred_at: Some(connected_at),
+    };
+    let granted = match decide(app, gateway_id, &body, now) {
+        Ok(granted) => granted,
+        // Says nothing of the client.
+        Err(Denied { reason: Reason::Stale, .. }) => return Ok(()),
+        Err(denied) => {
+            let attempt = attempt(gateway_id, body.serial_number.as_ref(), &body, now);
+            take_down(&app.services, AttemptEvent::ConnectDenied, &denied, &attempt, metadata);
+            return Ok(());
+        }
+    };
+    // A list that was made just before the disconnect came must not bring the connection back.
+    let lately = now - LATELY;
+    let user_id = granted.user_id.as_str();
+    let is_over =
+        connections::ended_since(&app.services.db, gateway_id.as_str(), user_id, vpn_ip, lately)
+            .await
+            .map_err(|error| CommandError::Unavailable(error.to_string()))?;
+    if is_over {
+        return Ok(());
+    }
+    let report = Report {
+        gateway_id: gateway_id.clone(),
+        session_id: session_found(&granted.certificate_id, vpn_ip, connected_at),
+        is_named: true,
+        body,
+        granted,
+        metadata,
+        now,
+        may_have_begun: AtomicBool::new(false),
+    };
+    begin(app, &report).await.map(drop)
+}
+
 /// The session that this report repeats, and whether it was thought lost.
 fn known(
     state: &AccessState,
@@ -500,7 +606,15 @@ fn known(
             && !is_over(it)
     };
     let session = match named {
-        Some(id) => state.sessions.get(id).filter(|it| it.gateway_id == *gateway_id),
+        Some(id) => state
+            .sessions
+            .get(id)
+            .or_else(|| {
+                // A heartbeat may have told of it before its report came.
+                let (ip, at) = (body.vpn_ip()?, body.occurred_at?);
+                state.sessions.get(&session_found(&granted.certificate_id, ip, at))
+            })
+            .filter(|it| it.gateway_id == *gateway_id),
         None => {
             state.sessions.of_client(gateway_id, &granted.common_name, body.client_ip).find(same)
         }

@@ -6,6 +6,7 @@
 use super::call::{
     AgentCall, AgentRequest, absent_if_empty, absent_if_unreadable, address_if_readable,
 };
+use super::connect::{self, Found};
 use crate::access::SessionEntry;
 use crate::api::{ApiError, Json};
 use crate::app::AppState;
@@ -72,7 +73,6 @@ pub struct ConnectedClient {
     #[schema(value_type = Option<String>)]
     vpn_ipv4: Option<IpAddr>,
     /// Since when.
-    #[allow(dead_code)]
     #[serde(default, deserialize_with = "absent_if_empty")]
     connected_at: Option<DateTime<Utc>>,
 }
@@ -187,7 +187,7 @@ async fn take_in(
         tracing::warn!(gateway = %gateway_id, "a heartbeat lists too many clients to go by it");
         return Ok(());
     }
-    let (ended, resumed) = reconcile(app, gateway_id, &clients, seen_at);
+    let Reconciled { ended, resumed, found } = reconcile(app, gateway_id, &clients, seen_at);
     for id in ended {
         let command = session::Command::End {
             reason: EndReason::Disconnected,
@@ -198,20 +198,35 @@ async fn take_in(
         app.services.bus.execute::<Session>(request).await?;
     }
     for id in resumed {
-        super::connect::resume(app, &id, metadata.clone()).await?;
+        connect::resume(app, &id, metadata.clone()).await?;
+    }
+    for client in found {
+        connect::begin_found(app, gateway_id, client, metadata.clone()).await?;
     }
     Ok(())
 }
 
-/// Connections that the gateway no longer has, and lost ones that it still has. A connection that
-/// began just before the list was made may not be on it yet; one that was lost after that is not
-/// found again by it, and neither is one whose client has another that is open or was lost later.
+/// What a list of clients says of the connections that are known.
+#[derive(Default)]
+struct Reconciled {
+    /// Those that the gateway no longer has.
+    ended: Vec<SessionId>,
+    /// Lost ones that it still has.
+    resumed: Vec<SessionId>,
+    /// Clients of whom none is known.
+    found: Vec<Found>,
+}
+
+/// Connections that the gateway no longer has, lost ones that it still has, and those of which it
+/// never told. A connection that began just before the list was made may not be on it yet, or its
+/// report may be on its way; one that was lost after that is not found again by it, and neither is one
+/// whose client has another that is open or was lost later.
 fn reconcile(
     app: &AppState,
     gateway_id: &GatewayId,
     clients: &[ConnectedClient],
     seen_at: DateTime<Utc>,
-) -> (Vec<SessionId>, Vec<SessionId>) {
+) -> Reconciled {
     let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
     for (n, client) in clients.iter().enumerate() {
         by_name.entry(&client.common_name).or_default().push(n);
@@ -229,22 +244,38 @@ fn reconcile(
         named.filter(|n| is_meant(session, &clients[*n])).collect()
     };
     let state = app.services.index.read();
-    let (mut ended, mut resumed, mut found) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut reconciled, mut known) = (Reconciled::default(), HashSet::new());
     for session in state.sessions.of_gateway(gateway_id).filter(|it| it.lost_at.is_none()) {
         let its = clients_of(session);
         if its.is_empty() && seen_at - session.connected_at > YOUNG {
-            ended.push(session.id.clone());
+            reconciled.ended.push(session.id.clone());
         }
-        found.extend(its);
+        known.extend(its);
     }
     for session in state.sessions.of_gateway(gateway_id) {
         if session.lost_at.is_none_or(|at| seen_at < at) {
             continue;
         }
-        if let Some(client) = clients_of(session).into_iter().find(|it| !found.contains(it)) {
-            found.insert(client);
-            resumed.push(session.id.clone());
+        if let Some(client) = clients_of(session).into_iter().find(|it| !known.contains(it)) {
+            known.insert(client);
+            reconciled.resumed.push(session.id.clone());
         }
     }
-    (ended, resumed)
+    // A list from before may name many who have gone since.
+    if app.services.clock.now() - seen_at <= YOUNG {
+        let unknown = clients.iter().enumerate().filter(|(n, _)| !known.contains(n));
+        reconciled.found = unknown.filter_map(|(_, client)| found(client, seen_at)).collect();
+    }
+    reconciled
+}
+
+/// A client whose connect was never reported, if all is said that a connection needs. One whose
+/// connection has an id was reported: that it is not known any more is its end.
+fn found(client: &ConnectedClient, seen_at: DateTime<Utc>) -> Option<Found> {
+    let IpAddr::V4(vpn_ipv4) = client.vpn_ipv4? else { return None };
+    let connected_at = client.connected_at.filter(|at| seen_at - *at > YOUNG)?;
+    let common_name = client.common_name.parse().ok()?;
+    let client_ip = client.client_ip?;
+    let is_reported = client.session_id.is_some();
+    (!is_reported).then_some(Found { common_name, client_ip, vpn_ipv4, connected_at })
 }

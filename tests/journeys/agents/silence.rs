@@ -2,11 +2,11 @@
 //! say afterwards sets it right.
 
 use super::{CLIENT_IP, SOON, Scene, VPN_IP};
-use crate::harness::fixtures::Gateway;
+use crate::harness::fixtures::{Gateway, merged};
 use crate::harness::plane::Plane;
 use crate::harness::server::ADMIN_PASSWORD;
 use crate::harness::wait::eventually;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use gatekey::clock::Clock;
 use serde_json::{Value, json};
 
@@ -221,6 +221,79 @@ on_both! {
         assert_ne!(renewed["config_version"], version);
         let known = json!({"config_version": renewed["config_version"]});
         assert_eq!(beat(&scene.gateway, known).await["needs_reprovision"], false);
+    }
+
+    /// Its connect was lost on the way: a list of clients that says all of it begins the connection,
+    /// once, if the whole decision says yes.
+    async fn what_was_never_reported_is_found_by_a_heartbeat(kind: Kind) {
+        let plane = Plane::start(kind, Clock::system().now()).await;
+        let scene = scene(&plane).await;
+        let gateway_id = scene.gateway.id.parse().unwrap();
+        let lists = async |client: Value| {
+            beat(&scene.gateway, json!({"connected_clients": [client]})).await;
+            plane.heartbeat_is_taken_in(&gateway_id).await;
+            scene.open().await
+        };
+        let nobody = Vec::<String>::new();
+        let ago = |seconds| plane.clock.now().trunc_subsecs(0) - TimeDelta::seconds(seconds);
+        let since = |at: DateTime<Utc>| merged(present(&scene), json!({"connected_at": at}));
+
+        // Not all is said; its report may be on its way; it was reported, and is over.
+        let began = ago(90);
+        for missing in ["client_ip", "vpn_ipv4", "connected_at"] {
+            let mut client = since(began);
+            client.as_object_mut().unwrap().remove(missing);
+            assert_eq!(lists(client).await, nobody, "{missing}");
+        }
+        assert_eq!(lists(since(ago(30))).await, nobody);
+        let named = merged(since(began), json!({"session_id": "con-over"}));
+        assert_eq!(lists(named).await, nobody);
+        // A list of long ago.
+        let old = json!({"connected_clients": [since(ago(900))], "occurred_at": ago(300)});
+        beat(&scene.gateway, old).await;
+        plane.heartbeat_is_taken_in(&gateway_id).await;
+        assert_eq!(scene.open().await, nobody);
+
+        let found = lists(since(began)).await;
+        let [session] = found.as_slice() else { panic!("{found:?}") };
+        let connection = scene.connection(session).await;
+        assert_eq!(connection["connected_at"].as_str().unwrap().parse(), Ok(began));
+        assert_eq!((&connection["client_ip"], &connection["vpn_ip"]), (&json!(CLIENT_IP), &json!(VPN_IP)));
+        assert_eq!(connection["user"]["id"], scene.ada.id);
+        assert_eq!(lists(since(began)).await, found);
+        assert_eq!(scene.may_reach().await.len(), 1);
+        // The report comes after all.
+        let late = json!({"event_id": "e1", "occurred_at": began});
+        assert_eq!(&scene.connected(late).await, session);
+        assert_eq!(scene.history(session).await, ["session.began"]);
+
+        // A list that was made before the disconnect brings nothing back; another connection is one.
+        scene.disconnect(json!({})).await;
+        assert_eq!(lists(since(began)).await, nobody);
+        plane.clock.advance(TimeDelta::seconds(121));
+        let another = lists(since(ago(61))).await;
+        assert_eq!(another.len(), 1);
+        ends(&scene, &another[0], &json!({"connected_clients": []})).await;
+        plane.clock.advance(TimeDelta::seconds(121));
+
+        // Whose certificate may be the revoked one is not let in by a list.
+        let config = scene.ada.api.generate_config(&scene.gateway).await;
+        let revoke = json!({"config_id": config.id, "reason": "key_compromise"});
+        scene.admin.post("/admin/pki/revoke", &revoke).await.ok();
+        let elsewhere = merged(since(ago(61)), json!({"vpn_ipv4": "172.31.255.9"}));
+        assert_eq!(lists(elsewhere).await, nobody);
+        assert_eq!(scene.events("attempt.connect_denied").await, Vec::<Value>::new());
+        // Who may not be there is taken down.
+        scene.ungrant().await;
+        let (bob, _) = scene.another("bob").await;
+        scene.admin.post(&format!("/admin/users/{}/disable", bob.id), &Value::Null).await.ok();
+        let bob_is_there = merged(since(ago(61)), json!({"common_name": bob.email}));
+        assert_eq!(lists(bob_is_there).await, nobody);
+        let denied = eventually("the denial", SOON, || async {
+            scene.events("attempt.connect_denied").await.into_iter().next()
+        }).await;
+        assert_eq!(denied["payload"]["reason"], "user_disabled");
+        assert_eq!(denied["payload"]["user_id"], bob.id);
     }
 }
 
