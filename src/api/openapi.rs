@@ -211,7 +211,8 @@ impl Shape {
                 .any(|part| path.contains(part)),
             secured: operation.security.as_ref().is_some_and(|security| *security != anyone),
             body: operation.request_body.is_some(),
-            in_path: takes(&ParameterIn::Path),
+            // A serial is no thing's id: every one has an answer.
+            in_path: takes(&ParameterIn::Path) && !path.contains("/pki/check/"),
             in_query: takes(&ParameterIn::Query),
             conditional: parameters.iter().any(|it| it.name == "If-Match"),
         }

@@ -163,21 +163,24 @@ pub struct CertificateCheck {
 
 /// Check cert revocation
 ///
-/// Hex with or without colons, in any case. Never a 404 for a well-formed serial.
+/// Hex with or without colons, in any case. Never a 404: a well-formed serial that was not issued here
+/// is `unknown`.
 #[utoipa::path(
     get, path = "/pki/check/{serial}", tag = "PKI", operation_id = "checkCertificate",
     params(("serial" = String, Path, description = "The serial, in hex", example = "5a:0f:3c")),
     responses(
         (status = 200, description = "How it stands", body = Data<CertificateCheck>),
+        (status = 400, description = "That is no serial", body = ErrorBody),
     ),
 )]
 pub async fn check(
     State(services): State<Arc<Services>>,
     _: Public,
-    Path(serial): Path<String>,
+    // What is no text is no serial either.
+    serial: Result<Path<String>, ApiError>,
 ) -> Result<Data<CertificateCheck>, ApiError> {
-    let serial: Serial =
-        serial.parse().map_err(|error| ApiError::invalid_field("serial", format!("{error}")))?;
+    let serial = serial.ok().and_then(|Path(text)| text.parse::<Serial>().ok());
+    let serial = serial.ok_or_else(|| ApiError::invalid_field("serial", Serial::EXPECTED))?;
     let row = certificates::by_serial(&services.db, serial.as_str()).await?;
     let now = services.clock.now();
     let (status, revoked_at, reason) = match row {
@@ -288,4 +291,35 @@ pub async fn revoke_certificate(
         revoked_at: from_micros(row.revoked_at.unwrap_or_default()),
         reason: row.reason.unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::client::Client;
+    use crate::clock::Clock;
+    use crate::testing;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn what_is_no_serial_is_a_400_and_what_is_unknown_is_not() {
+        let plane = testing::start("", vec![], Clock::system()).await;
+        let client = Client::of(&plane);
+        for unknown in ["5a0f3c", "5A:0F:3C", "0", "05a0f3c", &"f".repeat(40)] {
+            let answer = client.get(&format!("/pki/check/{unknown}")).await;
+            assert_eq!(answer.status, 200, "{unknown}: {}", answer.body);
+            let data = &answer.body["data"];
+            assert_eq!((&data["status"], &data["revoked"]), (&json!("unknown"), &json!(false)));
+        }
+        for wrong in ["x", "5a:", "123:45", "-1", "5a%20", "%00", "%ff", "5a%2F0f", &"f".repeat(41)]
+        {
+            let answer = client.get(&format!("/pki/check/{wrong}")).await;
+            assert_eq!((answer.status, answer.code()), (400, "invalid_request"), "{wrong}");
+            let detail = json!([{"field": "serial", "message": Serial::EXPECTED}]);
+            assert_eq!(answer.body["error"]["details"], detail, "{wrong}");
+        }
+        let document = client.get("/openapi.json").await.body;
+        let answers = &document["paths"]["/api/v1/pki/check/{serial}"]["get"]["responses"];
+        assert!(answers["400"].is_object() && answers["404"].is_null(), "{answers}");
+    }
 }
