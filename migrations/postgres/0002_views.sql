@@ -249,5 +249,11 @@ CREATE TABLE settings (
     etag       bigint NOT NULL
 );
 
+-- How many there are of each thing, but for those that were deleted.
+CREATE TABLE totals (
+    name  text   PRIMARY KEY,
+    count bigint NOT NULL
+);
+
 -- The audit's filter by kind.
 CREATE INDEX events_by_type ON events (aggregate_type, position);

@@ -249,5 +249,11 @@ CREATE TABLE settings (
     etag       integer NOT NULL
 ) STRICT;
 
+-- How many there are of each thing, but for those that were deleted.
+CREATE TABLE totals (
+    name  text    PRIMARY KEY,
+    count integer NOT NULL
+) STRICT;
+
 -- The audit's filter by kind.
 CREATE INDEX events_by_type ON events (aggregate_type, position);

@@ -5,6 +5,7 @@ use crate::grants::{Granting, give, grant, holder_is_gone, take, thing_is_gone};
 use crate::list::{BY_NAME, ListError, Listed, Orders, Query, Wanted, columns, names};
 use crate::rows::{Rows, View};
 use crate::table::{stamp, table};
+use crate::totals::of;
 use gatekey_aggregates::access_rule::{Definition, Event as RuleEvent};
 use gatekey_aggregates::values::micros;
 use gatekey_aggregates::{Event, Recorded, user};
@@ -208,6 +209,7 @@ pub async fn list(
 ) -> Result<Listed<AccessRule>, ListError> {
     query()
         .and("t.deleted_at IS NULL")
+        .totalled_as(of::ACCESS_RULES)
         .when("t.target_type = {}", filter.target_type.clone())
         .when("t.protocol = {}", filter.protocol.clone())
         .when("t.network_id = {}", filter.network_id.clone())

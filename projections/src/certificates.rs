@@ -4,6 +4,7 @@ use crate::db::Db;
 use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Wanted, columns};
 use crate::rows::{Rows, View};
 use crate::table::table;
+use crate::totals::of;
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::certificate::{Event as CertificateEvent, Subject};
 use gatekey_aggregates::values::micros;
@@ -191,6 +192,7 @@ pub async fn configs(
 ) -> Result<Listed<Certificate>, ListError> {
     let mut query = query()
         .with("t.kind = {}", CLIENT)
+        .totalled_as(of::CONFIGS)
         .when("t.user_id = {}", filter.user_id.clone())
         .when("t.gateway_id = {}", filter.gateway_id.clone())
         .when("t.serial = {}", filter.serial.clone())

@@ -5,6 +5,7 @@ use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Wanted, column
 use crate::rows::{Rows, View};
 use crate::table::table;
 use chrono::{DateTime, Utc};
+use crate::totals::of;
 use gatekey_aggregates::session::{Counters, Event as SessionEvent};
 use gatekey_aggregates::values::micros;
 use gatekey_aggregates::{Event, Recorded};
@@ -203,6 +204,7 @@ pub async fn list(
     filter: &Filter,
 ) -> Result<Listed<Connection>, ListError> {
     let mut query = query()
+        .totalled_as(of::CONNECTIONS)
         .when("t.user_id = {}", filter.user_id.clone())
         .when("t.gateway_id = {}", filter.gateway_id.clone())
         // By its owner, for whom there is an index.

@@ -143,6 +143,12 @@ impl Statements {
         self.all.push((sql.into(), args.into()));
     }
 
+    /// Takes away those at the end that have no arguments: a script can have them.
+    fn take_last_without_args(&mut self) -> String {
+        let from = self.all.iter().rposition(|(_, args)| !args.is_empty()).map_or(0, |at| at + 1);
+        self.all.drain(from..).map(|(sql, _)| sql + "; ").collect()
+    }
+
     /// All of them as one, whose placeholders count through.
     fn joined(&self) -> (String, Vec<Arg>) {
         let (mut joined, mut all_args) = (String::new(), Vec::new());
@@ -595,10 +601,13 @@ impl Conn {
     ) -> Result<(), sqlx::Error> {
         let end = format!("{sql}COMMIT");
         let done = match self.dialect() {
-            Dialect::Postgres => match self.run(&statements).await {
-                Ok(()) => self.script(&end).await,
-                Err(error) => Err(error),
-            },
+            Dialect::Postgres => {
+                let last = statements.take_last_without_args();
+                match self.run(&statements).await {
+                    Ok(()) => self.script(&format!("{last}{end}")).await,
+                    Err(error) => Err(error),
+                }
+            }
             Dialect::Sqlite => {
                 statements.add(end, []);
                 self.run(&statements).await
@@ -639,5 +648,9 @@ mod tests {
             "INSERT INTO a SELECT $1, $2, $1; UPDATE b SET c = 1; DELETE FROM d WHERE e = $3; COMMIT; "
         );
         assert_eq!(format!("{args:?}"), "[Int(Some(1)), Int(Some(2)), Int(Some(3))]");
+
+        assert_eq!(statements.take_last_without_args(), "COMMIT; ");
+        assert_eq!(statements.take_last_without_args(), "");
+        assert_eq!(statements.all.len(), 3);
     }
 }

@@ -5,6 +5,7 @@ use crate::grants::{Granting, give, grant, holder_is_gone, take, thing_is_gone};
 use crate::list::{BY_NAME, ListError, Listed, Orders, Query, Wanted, columns, names};
 use crate::rows::{Rows, View};
 use crate::table::{Texts, stamp, table};
+use crate::totals::of;
 use gatekey_aggregates::gateway::{Configuration, Event as GatewayEvent};
 use gatekey_aggregates::values::micros;
 use gatekey_aggregates::{Event, Recorded, network, user};
@@ -235,6 +236,20 @@ pub struct Gateway {
     pub config_version: Option<String>,
 }
 
+impl Gateway {
+    /// One whose agent has never said anything.
+    pub fn silent(row: GatewayRow) -> Self {
+        Self {
+            row,
+            last_heard: None,
+            last_heartbeat: None,
+            active_clients: None,
+            openvpn_running: None,
+            config_version: None,
+        }
+    }
+}
+
 /// Which gateways are listed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
@@ -288,6 +303,7 @@ pub async fn find_any(db: &Db, id: &str) -> Result<Option<Gateway>, sqlx::Error>
 pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<Gateway>, ListError> {
     query()
         .and("t.deleted_at IS NULL")
+        .totalled_as(of::GATEWAYS)
         .when("t.active = {}", filter.active)
         .when_beside("h.last_heard >= {}", filter.heard_since)
         .when_beside("h.last_heard IS NULL OR h.last_heard < {}", filter.silent_since)

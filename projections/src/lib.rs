@@ -19,6 +19,7 @@ pub mod networks;
 mod rows;
 pub mod settings;
 mod table;
+pub mod totals;
 pub mod users;
 mod views;
 
@@ -27,6 +28,6 @@ pub use grants::{
     AttachedNetwork, GROUP_SORT, GrantedGroup, GrantedUser, Granting, NETWORK_SORT, USER_SORT,
 };
 pub use list::{Cursor, ListError, Listed, Sort, Wanted};
-pub use rows::{Key, Rows, Table, View, fold, project};
+pub use rows::{Key, Rows, Table, View, fold, fresh, project};
 pub use table::Texts;
 pub use views::all as all_views;

@@ -46,6 +46,8 @@ pub struct Listed<T> {
     pub rows: Vec<T>,
     /// How many there are in all.
     pub total: i64,
+    /// Whether there are exactly so many; else there are at least so many.
+    pub total_exact: bool,
     /// Where to go on, in lists that give cursors and have more.
     pub next_cursor: Option<Cursor>,
 }
@@ -53,8 +55,15 @@ pub struct Listed<T> {
 impl<T> Listed<T> {
     /// The same with each row changed.
     pub fn map<U>(self, change: impl FnMut(T) -> U) -> Listed<U> {
-        let rows = self.rows.into_iter().map(change).collect();
-        Listed { rows, total: self.total, next_cursor: self.next_cursor }
+        let Self { rows, total, total_exact, next_cursor } = self;
+        let rows = rows.into_iter().map(change).collect();
+        Listed { rows, total, total_exact, next_cursor }
+    }
+
+    /// The same with other rows.
+    pub(crate) fn with_rows<U>(self, rows: Vec<U>) -> Listed<U> {
+        let Self { total, total_exact, next_cursor, .. } = self;
+        Listed { rows, total, total_exact, next_cursor }
     }
 }
 
@@ -188,6 +197,13 @@ impl<T> Keyset<T> {
     }
 }
 
+/// Of how many rows, where the page ends with the last of them: then they need not be counted.
+fn total_by_end<T>(limit: i64, offset: i64, rows: &[T]) -> Option<i64> {
+    let seen = i64::try_from(rows.len()).ok()?;
+    let is_end = seen < limit && (seen > 0 || offset == 0);
+    is_end.then(|| offset.saturating_add(seen))
+}
+
 /// A list may have grown since it was counted.
 fn no_less_than_seen<T>(total: i64, offset: i64, rows: &[T]) -> i64 {
     match i64::try_from(rows.len()) {
@@ -205,6 +221,9 @@ pub(crate) fn columns<T: Table>(alias: &str) -> String {
     T::COLUMNS.iter().map(|column| format!("{alias}.{column}")).collect::<Vec<_>>().join(", ")
 }
 
+/// So many rows that a filter leaves are counted, and no more.
+const MOST_COUNTED: i64 = 10_000;
+
 /// A SELECT under construction.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
@@ -217,6 +236,8 @@ pub(crate) struct Query {
     args: Vec<Arg>,
     /// Arguments that do not tell queries apart.
     passing: Vec<usize>,
+    /// The kept total of the rows that meet the first so many conditions.
+    kept_total: Option<(&'static str, usize)>,
 }
 
 impl Query {
@@ -230,7 +251,15 @@ impl Query {
             conditions: Vec::new(),
             args: Vec::new(),
             passing: Vec::new(),
+            kept_total: None,
         }
+    }
+
+    /// Says that a kept total is the number of rows that meet the conditions so far: with no others
+    /// they need not be counted.
+    pub fn totalled_as(mut self, name: &'static str) -> Self {
+        self.kept_total = Some((name, self.conditions.len()));
+        self
     }
 
     /// Adds LEFT JOINs by keys: they add columns, and no rows. They are left out where rows are only
@@ -309,11 +338,24 @@ impl Query {
         format!(" LIMIT ${} OFFSET ${}", self.args.len() - 1, self.args.len())
     }
 
-    async fn total(&self, db: &Db) -> Result<i64, sqlx::Error> {
+    /// How many rows there are, and whether exactly so many.
+    async fn total(&self, db: &Db) -> Result<(i64, bool), sqlx::Error> {
+        if let Some((name, conditions)) = self.kept_total
+            && conditions == self.conditions.len()
+        {
+            let sql = "SELECT count FROM totals WHERE name = $1";
+            let kept: Option<(i64,)> = db.optional(sql, &[name.into()]).await?;
+            return Ok((kept.map_or(0, |(count,)| count.max(0)), true));
+        }
         let beside = if self.looks_beside { self.beside } else { "" };
-        let sql = format!("SELECT COUNT(*) FROM {} {beside}{}", self.from, self.conditions());
+        let sql = format!(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM {} {beside}{} LIMIT {}) c",
+            self.from,
+            self.conditions(),
+            MOST_COUNTED + 1
+        );
         let (total,): (i64,) = db.one(&sql, &self.args).await?;
-        Ok(total)
+        Ok((total.min(MOST_COUNTED), total <= MOST_COUNTED))
     }
 
     /// Tells queries apart, by their text and values.
@@ -349,13 +391,17 @@ impl Query {
         if wanted.cursor.is_some() {
             return Err(ListError::Cursor);
         }
-        let total = self.total(db).await?;
+        let unlimited = self.clone();
         let select = self.select();
         let limit = self.limit(wanted.limit, wanted.offset);
         let sql = format!("{select} ORDER BY {order}{limit}");
         let rows = db.all(&sql, &self.args).await?;
+        let (total, total_exact) = match total_by_end(wanted.limit, wanted.offset, &rows) {
+            Some(total) => (total, true),
+            None => unlimited.total(db).await?,
+        };
         let total = no_less_than_seen(total, wanted.offset, &rows);
-        Ok(Listed { rows, total, next_cursor: None })
+        Ok(Listed { rows, total, total_exact, next_cursor: None })
     }
 
     /// A page of a list that gives cursors.
@@ -365,8 +411,19 @@ impl Query {
         wanted: &Wanted,
         keyset: &Keyset<T>,
     ) -> Result<Listed<T>, ListError> {
-        let total = self.total(db).await?;
-        self.keyset_of(db, wanted, keyset, total).await
+        let unlimited = self.clone();
+        let mut listed = self.keyset_of(db, wanted, keyset, 0).await?;
+        let end = match &wanted.cursor {
+            None => total_by_end(wanted.limit, wanted.offset, &listed.rows),
+            Some(_) => None,
+        };
+        let (total, total_exact) = match end.filter(|_| listed.next_cursor.is_none()) {
+            Some(total) => (total, true),
+            None => unlimited.total(db).await?,
+        };
+        listed.total = listed.total.max(total);
+        listed.total_exact = total_exact;
+        Ok(listed)
     }
 
     /// The same, where the total is known.
@@ -403,7 +460,8 @@ impl Query {
         let more = rows.len() > fitting;
         rows.truncate(fitting);
         let next = rows.last().filter(|_| more).map(keyset.place);
-        Ok(Listed { rows, total, next_cursor: next.map(|key| Cursor { query, key }) })
+        let next_cursor = next.map(|key| Cursor { query, key });
+        Ok(Listed { rows, total, total_exact: true, next_cursor })
     }
 
     fn after<T>(mut self, cursor: &Cursor, keyset: &Keyset<T>) -> Self {
@@ -420,7 +478,16 @@ impl Query {
 
 #[cfg(test)]
 mod tests {
-    use super::no_less_than_seen;
+    use super::{no_less_than_seen, total_by_end};
+
+    #[test]
+    fn a_page_that_is_not_full_tells_the_total() {
+        assert_eq!(total_by_end(20, 0, &["event"; 19]), Some(19));
+        assert_eq!(total_by_end(20, 40, &["event"; 1]), Some(41));
+        assert_eq!(total_by_end(20, 0, &[] as &[&str]), Some(0));
+        assert_eq!(total_by_end(20, 0, &["event"; 20]), None);
+        assert_eq!(total_by_end(20, 40, &[] as &[&str]), None);
+    }
 
     #[test]
     fn a_total_is_never_less_than_what_is_seen() {

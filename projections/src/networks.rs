@@ -4,6 +4,7 @@ use crate::db::Db;
 use crate::list::{BY_NAME, ListError, Listed, Orders, Query, Wanted, columns, names};
 use crate::rows::{Rows, View};
 use crate::table::{stamp, table};
+use crate::totals::of;
 use gatekey_aggregates::network::{Definition, Event as NetworkEvent};
 use gatekey_aggregates::values::micros;
 use gatekey_aggregates::{Event, Recorded};
@@ -146,6 +147,7 @@ pub async fn find_any(db: &Db, id: &str) -> Result<Option<Network>, sqlx::Error>
 pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<Network>, ListError> {
     query()
         .and("t.deleted_at IS NULL")
+        .totalled_as(of::NETWORKS)
         .when(
             "EXISTS (SELECT 1 FROM gateway_networks a \
              WHERE a.network_id = t.id AND a.gateway_id = {})",

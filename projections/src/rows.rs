@@ -134,13 +134,15 @@ fn upsert_sql<T: Table>(dialect: Dialect, table: &str) -> String {
 #[derive(Default)]
 pub struct Rows {
     tables: BTreeMap<TypeId, Box<dyn Touched>>,
+    /// What is added to each total.
+    counts: BTreeMap<&'static str, i64>,
     suffix: &'static str,
 }
 
 impl Rows {
     /// Rows of the tables whose names end in `suffix` (a rebuild writes to such copies).
     pub fn of(suffix: &'static str) -> Self {
-        Self { tables: BTreeMap::new(), suffix }
+        Self { suffix, ..Self::default() }
     }
 
     fn table<T: Table>(&mut self) -> Option<&mut TouchedRows<T>> {
@@ -201,9 +203,26 @@ impl Rows {
         }
     }
 
+    /// Adds to the total of that name.
+    pub(crate) fn count(&mut self, name: &'static str, change: i64) {
+        *self.counts.entry(name).or_default() += change;
+    }
+
     /// Adds the statements that write what changed.
     pub fn store(&self, into: &mut Statements) -> Result<(), sqlx::Error> {
-        self.tables.values().try_for_each(|table| table.store(self.suffix, into))
+        self.tables.values().try_for_each(|table| table.store(self.suffix, into))?;
+        let counts: Vec<String> =
+            self.counts.iter().map(|(name, change)| format!("('{name}', {change})")).collect();
+        if !counts.is_empty() {
+            // Without arguments, so that it needs no round trip of its own.
+            let (table, counts) = (format!("totals{}", self.suffix), counts.join(", "));
+            let sql = format!(
+                "INSERT INTO {table} (name, count) VALUES {counts} \
+                 ON CONFLICT (name) DO UPDATE SET count = {table}.count + excluded.count"
+            );
+            into.add(sql, []);
+        }
+        Ok(())
     }
 }
 
@@ -226,6 +245,17 @@ pub trait View: Send + Sync {
 
     /// Folds one event into the rows.
     fn apply(&self, event: &gatekey_aggregates::Recorded, rows: &mut Rows);
+}
+
+/// The rows of a table that `view` makes of `events`, as if there had been none before them: what
+/// something that begins with them looks like.
+pub fn fresh<T: Table>(view: &dyn View, events: &[gatekey_aggregates::Recorded]) -> Vec<T> {
+    let mut rows = Rows::default();
+    for event in events {
+        view.apply(event, &mut rows);
+    }
+    let table = rows.table::<T>().map(|table| std::mem::take(&mut table.present));
+    table.unwrap_or_default().into_values().collect()
 }
 
 /// Folds a batch into the tables, in the connection's transaction.

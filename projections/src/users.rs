@@ -4,6 +4,7 @@ use crate::db::Db;
 use crate::list::{BY_NAME, ListError, Listed, Orders, Query, Sort, Wanted, columns, names};
 use crate::rows::{Rows, View};
 use crate::table::{stamp, table};
+use crate::totals::of;
 use gatekey_aggregates::user::{Event as UserEvent, Profile};
 use gatekey_aggregates::values::{GroupName, micros};
 use gatekey_aggregates::{Event, Recorded, login};
@@ -249,8 +250,9 @@ pub async fn by_name_or_email(db: &Db, text: &str) -> Result<Option<User>, sqlx:
 /// Users; `q` looks at user name, e-mail and name.
 pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<User>, ListError> {
     let default = Sort { by: "username", descending: false };
-    let listed = query()
+    let mut listed = query()
         .and("t.deleted_at IS NULL")
+        .totalled_as(of::USERS)
         .when("t.role = {}", filter.role.clone())
         .when("t.active = {}", filter.active)
         .when(
@@ -260,7 +262,8 @@ pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<Us
         .search(&["t.username", "t.email", "t.name"], wanted.q.as_deref())
         .page(db, wanted, &Orders { by: &ORDERS, default, tie: "t.id" })
         .await?;
-    Ok(Listed { rows: with_groups(db, listed.rows).await?, total: listed.total, next_cursor: None })
+    let rows = with_groups(db, std::mem::take(&mut listed.rows)).await?;
+    Ok(listed.with_rows(rows))
 }
 
 /// A group that somebody is in, or that something was given to.

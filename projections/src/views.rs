@@ -10,6 +10,7 @@ use crate::logins::Logins;
 use crate::networks::Networks;
 use crate::rows::View;
 use crate::settings::SettingsView;
+use crate::totals::Totals;
 use crate::users::Users;
 
 /// Every view, for the log writer and the rebuild.
@@ -24,6 +25,7 @@ pub fn all() -> &'static [&'static dyn View] {
         &Logins,
         &Networks,
         &SettingsView,
+        &Totals,
         &Users,
     ]
 }

@@ -34,6 +34,11 @@ pub struct Page<T> {
 pub struct Meta {
     /// How many there are on all pages.
     pub total: u64,
+    /// False where there are at least so many: of what filters and `q` leave, no more than 10,000
+    /// are counted. Absent where there are exactly so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = false)]
+    pub total_exact: Option<bool>,
     /// This page, from 1.
     pub page: u32,
     /// At most so many are on a page.
@@ -46,8 +51,15 @@ pub struct Meta {
 impl<T> Page<T> {
     /// The page that `paging` asked for, of a list of `total`.
     pub fn new(data: Vec<T>, total: u64, paging: Paging) -> Self {
-        let meta = Meta { total, page: paging.page, per_page: paging.per_page, next_cursor: None };
+        let Paging { page, per_page } = paging;
+        let meta = Meta { total, total_exact: None, page, per_page, next_cursor: None };
         Self { data, meta }
+    }
+
+    /// With whether there are exactly so many.
+    pub fn total_exact(mut self, exact: bool) -> Self {
+        self.meta.total_exact = (!exact).then_some(false);
+        self
     }
 
     /// With the cursor that continues it, if anything follows.
@@ -110,6 +122,7 @@ mod tests {
     fn a_page_says_where_it_lies() {
         let paging = Paging { page: 2, per_page: 1 };
         let page = Page::new(vec!["b"], 3, paging).next_cursor(Some("7".to_owned()));
+        let page = page.total_exact(true);
         assert_eq!(
             serde_json::to_value(&page).unwrap(),
             serde_json::json!({
@@ -117,6 +130,8 @@ mod tests {
                 "meta": {"total": 3, "page": 2, "per_page": 1, "next_cursor": "7"},
             })
         );
+        let meta = serde_json::to_value(page.total_exact(false).meta).unwrap();
+        assert_eq!((&meta["total"], &meta["total_exact"]), (&3.into(), &false.into()));
     }
 
     #[test]

@@ -26,6 +26,7 @@ impl<T> Page<T> {
     pub fn listed(listed: Listed<T>, paging: Paging) -> Self {
         let total = u64::try_from(listed.total).unwrap_or(0);
         Self::new(listed.rows, total, paging)
+            .total_exact(listed.total_exact)
             .next_cursor(listed.next_cursor.map(|cursor| cursor.to_string()))
     }
 }

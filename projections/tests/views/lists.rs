@@ -2,6 +2,7 @@
 
 use crate::samples::*;
 use crate::world::{World, on_each};
+use gatekey_aggregates::network;
 use gatekey_projections::connections;
 use gatekey_projections::networks::{Filter, list};
 use gatekey_projections::{Cursor, ListError, Sort, Wanted};
@@ -23,6 +24,38 @@ async fn a_page_is_cut_out_of_the_whole() {
             assert_eq!((names.as_slice(), listed.total), (expected, 7));
             assert_eq!(listed.next_cursor, None);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_more_than_ten_thousand_are_counted_unless_they_are_all() {
+    on_each(async |mut world: World| {
+        let ids: Vec<String> = (0..10_050).map(|n| format!("net-{n}")).collect();
+        for some in ids.chunks(2_000) {
+            let event = |id: &String| created_network(id, "10.0.0.0/24");
+            world.commit(some.iter().map(|id| (id.as_str(), event(id))).collect()).await;
+        }
+        world.commit(vec![("net-7", network::Event::Deleted {}.into())]).await;
+        let total = async |wanted: &Wanted| {
+            let listed = list(&world.db, wanted, &Filter::default()).await.unwrap();
+            (listed.rows.len(), listed.total, listed.total_exact)
+        };
+        let page = |q: Option<&str>, offset| Wanted {
+            q: q.map(str::to_owned),
+            offset,
+            ..Wanted::default()
+        };
+        // All of them are counted as they come and go.
+        assert_eq!(total(&page(None, 0)).await, (20, 10_049, true));
+        assert_eq!(total(&page(None, 20_000)).await, (0, 10_049, true));
+        // What a search leaves is counted as far as that.
+        assert_eq!(total(&page(Some("NET-"), 0)).await, (20, 10_000, false));
+        assert_eq!(total(&page(Some("NET-"), 10_020)).await, (20, 10_040, false));
+        assert_eq!(total(&page(Some("NET-"), 10_040)).await, (9, 10_049, true));
+        assert_eq!(total(&page(Some("net-10"), 0)).await, (20, 161, true));
+        assert_eq!(total(&page(Some("net-777"), 0)).await, (11, 11, true));
+        assert_eq!(total(&page(Some("no-net"), 0)).await, (0, 0, true));
     })
     .await;
 }

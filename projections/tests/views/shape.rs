@@ -12,6 +12,7 @@ use gatekey_projections::gateways::{
 use gatekey_projections::logins::{LoginFailureRow, LoginRow};
 use gatekey_projections::networks::NetworkRow;
 use gatekey_projections::settings::SettingsRow;
+use gatekey_projections::totals::TotalRow;
 use gatekey_projections::users::{UserGroupRow, UserRow};
 use gatekey_projections::{Conn, Table, all_views};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +44,7 @@ macro_rules! tables {
 tables! {
     AccessRuleGroupRow, AccessRuleRow, AccessRuleUserRow, ApiKeyRow, AuthorityRow, CertificateRow,
     ConnectionRow, GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow, LoginFailureRow,
-    LoginRow, NetworkRow, SettingsRow, UserGroupRow, UserRow,
+    LoginRow, NetworkRow, SettingsRow, TotalRow, UserGroupRow, UserRow,
 }
 
 #[tokio::test]
