@@ -10,6 +10,7 @@ use crate::api::gateway::{ConnectMemory, PollMemory, Turns};
 use crate::api::health::Health;
 use crate::api::{self, openapi};
 use crate::config::Config;
+use crate::event_log::RequestKey;
 use crate::services::Services;
 use gatekey_aggregates::values::{GatewayId, SessionId};
 
@@ -30,6 +31,8 @@ pub struct AppState {
     pub heartbeats: Turns<GatewayId>,
     /// Connections that are being resumed.
     pub resumes: Turns<SessionId>,
+    /// Requests with an idempotency key that are being carried out.
+    pub creations: Turns<RequestKey>,
     /// One provisioning at a time.
     pub provisioning: Arc<tokio::sync::Mutex<()>>,
 }
@@ -45,6 +48,7 @@ impl AppState {
             polls: PollMemory::default(),
             heartbeats: Turns::default(),
             resumes: Turns::default(),
+            creations: Turns::default(),
             provisioning: Arc::default(),
         }
     }
@@ -59,6 +63,12 @@ impl FromRef<AppState> for Arc<Services> {
 impl FromRef<AppState> for Arc<Config> {
     fn from_ref(state: &AppState) -> Self {
         state.config.clone()
+    }
+}
+
+impl FromRef<AppState> for Turns<RequestKey> {
+    fn from_ref(state: &AppState) -> Self {
+        state.creations.clone()
     }
 }
 

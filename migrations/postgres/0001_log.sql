@@ -42,6 +42,18 @@ CREATE TABLE secrets (
 );
 CREATE INDEX secrets_by_expiry ON secrets (expires_at) WHERE expires_at IS NOT NULL;
 
+-- What requests with an idempotency key were answered, written with what they did. Sealed: the hash
+-- of the request and the answer, which may hold a secret that is told once.
+CREATE TABLE idempotency_keys (
+    caller     text NOT NULL,
+    route      text NOT NULL,
+    key        text NOT NULL,
+    sealed     text NOT NULL,
+    expires_at bigint NOT NULL,
+    PRIMARY KEY (caller, route, key)
+);
+CREATE INDEX idempotency_keys_by_expiry ON idempotency_keys (expires_at);
+
 -- The keys of personal values in events, sealed by the master key. Erasing a person empties the row.
 CREATE TABLE person_keys (
     person       text PRIMARY KEY,

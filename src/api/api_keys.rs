@@ -1,8 +1,9 @@
 //! `/api-keys`: one's own API keys.
 
 use super::auth::Gone;
+use super::idempotency::row;
 use super::openapi::{Access, callable_by};
-use super::{ApiError, Created, Data, Filter, Json, List, Page, Path};
+use super::{Answer, ApiError, Creating, Data, Filter, IdempotencyKey, List, Page, Path};
 use crate::app::AppState;
 use crate::auth::credential::new_api_key;
 use crate::auth::{Caller, Member, Proof};
@@ -11,9 +12,10 @@ use crate::event_log::Request;
 use crate::services::Services;
 use axum::extract::State;
 use chrono::{DateTime, SubsecRound, Utc};
+use gatekey_aggregates::Recorded;
 use gatekey_aggregates::user::{ApiKey, Command, SCOPE_ALL, User};
 use gatekey_aggregates::values::{ApiKeyId, Cidr, ResourceName, from_micros};
-use gatekey_projections::api_keys;
+use gatekey_projections::api_keys::{self, ApiKeyRow};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -142,6 +144,7 @@ fn all_scopes() -> Vec<String> {
 /// lasts no longer than that, and is of use from nowhere else.
 #[utoipa::path(
     post, path = "/api-keys", tag = "API keys", operation_id = "createApiKey",
+    params(IdempotencyKey),
     request_body = CreateApiKey,
     responses(
         (status = 201, description = "Made.", body = Data<NewApiKey>,
@@ -152,8 +155,8 @@ fn all_scopes() -> Vec<String> {
 async fn create(
     caller: Member,
     State(services): State<Arc<Services>>,
-    Json(given): Json<CreateApiKey>,
-) -> Result<Created<Data<NewApiKey>>, ApiError> {
+    Creating { body: given, creation }: Creating<CreateApiKey>,
+) -> Result<Answer, ApiError> {
     // The log and its views keep microseconds.
     let expires_at = given.expires_at.map(|at| at.trunc_subsecs(6));
     not_beyond_the_callers_key(&caller, expires_at, &given.source_cidrs)?;
@@ -168,24 +171,16 @@ async fn create(
         expires_at,
         source_cidrs: given.source_cidrs,
     };
-    let command = Command::CreateApiKey { api_key: api_key.clone(), now: services.clock.now() };
+    let command = Command::CreateApiKey { api_key, now: services.clock.now() };
     let request = Request::new::<User>(&caller.user_id, command, caller.metadata(None));
-    let outcome = services.bus.execute::<User>(request).await?;
-    let created_at = outcome.appended.map_or_else(|| services.clock.now(), |it| it.recorded_at);
-    let body = ApiKeyBody {
-        id,
-        name: api_key.name.to_string(),
-        prefix: api_key.prefix,
-        scopes: api_key.scopes,
-        created_at,
-        expires_at,
-        revoked_at: None,
-        source_cidrs: api_key.source_cidrs.iter().map(ToString::to_string).collect(),
-        last_used_at: None,
-        last_used_ip: None,
+    let location = format!("/api/v1/api-keys/{id}");
+    let make = move |events: &[Recorded]| {
+        let row: ApiKeyRow = row(&api_keys::ApiKeys, events)?;
+        let api_key = api_keys::ApiKey { row, last_used: None, last_ip: None };
+        let api_key = ApiKeyBody::try_from(api_key).map_err(|error| error.message)?;
+        Answer::created(location.clone(), &NewApiKey { key: key.clone(), api_key })
     };
-    let location = format!("/api/v1/api-keys/{}", body.id);
-    Ok(Created::new(location, NewApiKey { key, api_key: body }))
+    Ok(creation.create::<User>(request, make).await?)
 }
 
 /// Else a key that somebody found would give them another, which lasts.

@@ -72,6 +72,7 @@ fn refused_by_writer(error: AppendError) -> ApiError {
             "One active admin must be left: make another one first",
         ),
         AppendError::Stale { .. } => ApiError::changed_meanwhile(),
+        AppendError::KeyUsed => ApiError::in_progress(),
         AppendError::TooLarge => ApiError::invalid("The change is too large to be made at once"),
         AppendError::OtherEpoch { .. } => {
             tracing::error!(%error, "this node does not write any more: upgrade it");

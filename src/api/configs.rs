@@ -3,7 +3,9 @@
 use super::pki::{Revocation, RevokeReason, revoke_certificate};
 use crate::access::check_user;
 use crate::api::error::ErrorBody;
-use crate::api::{ApiError, Created, Data, Filter, Json, List, Page, Path};
+use crate::api::{
+    Answer, ApiError, Creating, Data, Filter, IdempotencyKey, Json, List, Page, Path,
+};
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor, Caller, Member};
 use crate::event_log::Request as Command;
@@ -20,7 +22,7 @@ use gatekey_aggregates::gateway::Configuration;
 use gatekey_aggregates::values::{
     CertificateId, CommonName, Email, GatewayId, SecretId, Serial, UserId, from_micros, micros,
 };
-use gatekey_aggregates::{PersonId, Personal};
+use gatekey_aggregates::{PersonId, Personal, Recorded};
 use gatekey_projections::certificates::{self, Certificate as Row, Status};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -100,6 +102,7 @@ struct Bundle {
 /// its own. It expires after the configured time (24 hours by default).
 #[utoipa::path(
     post, path = "/configs/generate", tag = "Configs", operation_id = "generateConfig",
+    params(IdempotencyKey),
     request_body = GenerateRequest,
     responses(
         (status = 201, description = "Generated", body = Generated),
@@ -110,8 +113,8 @@ struct Bundle {
 pub async fn generate(
     State(services): State<Arc<Services>>,
     caller: Member,
-    Json(body): Json<GenerateRequest>,
-) -> Result<Created<Generated>, ApiError> {
+    Creating { body, creation }: Creating<GenerateRequest>,
+) -> Result<Answer, ApiError> {
     if body.protocol != OPENVPN {
         return Err(
             ApiError::invalid_field("protocol", "must be `openvpn`").code("unsupported_protocol")
@@ -177,16 +180,15 @@ pub async fn generate(
     let request = Command::new::<Certificate>(&id, command, caller.metadata(None))
         .fresh()
         .with_secret(secret);
-    services.bus.execute::<Certificate>(request).await?;
-    Ok(Created::flat(
-        format!("/api/v1/configs/{id}"),
-        Generated {
-            download_url: format!("/api/v1/configs/download/{id}"),
-            config_id: id,
-            expires_at: issued.not_after,
-            file_name,
-        },
-    ))
+    let location = format!("/api/v1/configs/{id}");
+    let generated = Generated {
+        download_url: format!("/api/v1/configs/download/{id}"),
+        config_id: id,
+        expires_at: issued.not_after,
+        file_name,
+    };
+    let make = move |_: &[Recorded]| Answer::flat(location.clone(), &generated);
+    Ok(creation.create::<Certificate>(request, make).await?)
 }
 
 /// What a granted person's configuration is made from.

@@ -128,6 +128,14 @@ impl ApiError {
         }
     }
 
+    /// 409: a request with the same idempotency key is being carried out.
+    pub fn in_progress() -> Self {
+        Self::conflict(
+            "in_progress",
+            "A request with this `Idempotency-Key` is being carried out: wait for its answer",
+        )
+    }
+
     /// 412: `If-Match` names another state than the present one.
     pub fn changed_meanwhile() -> Self {
         Self::new(

@@ -189,6 +189,7 @@ struct Shape {
     in_path: bool,
     in_query: bool,
     conditional: bool,
+    keyed: bool,
 }
 
 impl Shape {
@@ -215,6 +216,7 @@ impl Shape {
             in_path: takes(&ParameterIn::Path) && !path.contains("/pki/check/"),
             in_query: takes(&ParameterIn::Query),
             conditional: parameters.iter().any(|it| it.name == "If-Match"),
+            keyed: parameters.iter().any(|it| it.name == super::idempotency::HEADER),
         }
     }
 }
@@ -229,6 +231,7 @@ const ERRORS: &[(&str, &str, Applies)] = &[
     ("Unauthorized", "No credential, or a wrong or expired one.", |it| it.secured.then_some("401")),
     ("Forbidden", "Known, but not allowed.", |it| (it.secured && !it.agent).then_some("403")),
     ("NotFound", "There is no such thing.", |it| it.in_path.then_some("404")),
+    ("KeyUsed", "`idempotency_key_reused` or `in_progress`.", |it| it.keyed.then_some("409")),
     ("ChangedMeanwhile", "It was changed since it was read.", |it| it.conditional.then_some("412")),
     ("TooLarge", "The body is over 1 MiB.", |it| it.body.then_some("413")),
     ("UnsupportedMediaType", "The body is not sent as `application/json`.", |it| {

@@ -1,7 +1,7 @@
 //! The extractors that prove who may call. All of it is answered from memory.
 
 use super::credential::Credential;
-use super::principal::{Caller, Circumstances, Unproven, authenticate};
+use super::principal::{Caller, Circumstances, KeyOwner, Unproven, authenticate};
 use super::same_origin;
 use crate::api::{ApiError, ClientIp, RequestId};
 use crate::config::Config;
@@ -72,7 +72,10 @@ macro_rules! principals {
                         .ok_or_else(ApiError::unauthorized)?;
                     let allowed: Result<(), ApiError> = $allowed;
                     match allowed {
-                        Ok(()) => Ok(Self($caller)),
+                        Ok(()) => {
+                            parts.extensions.insert(KeyOwner::of(&$caller));
+                            Ok(Self($caller))
+                        }
                         Err(error) => Err(refuse(parts, &services, &$caller, error)),
                     }
                 }

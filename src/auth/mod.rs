@@ -37,4 +37,4 @@ mod principal;
 mod same_origin;
 
 pub use extract::{Admin, Auditor, Member, Public, SignedIn};
-pub use principal::{Caller, Circumstances, Proof};
+pub use principal::{Caller, Circumstances, KeyOwner, Proof};

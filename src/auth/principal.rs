@@ -156,6 +156,21 @@ impl Caller {
     }
 }
 
+/// Whose idempotency keys are told from others': a person's, or one API key's. An answer may hold
+/// what the key that asks again could not have asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyOwner(pub String);
+
+impl KeyOwner {
+    /// The caller's.
+    pub fn of(caller: &Caller) -> Self {
+        Self(match &caller.proof {
+            Proof::Session { .. } => caller.user_id.to_string(),
+            Proof::ApiKey(key) => key.id.to_string(),
+        })
+    }
+}
+
 /// Why what was shown proves nothing. The caller is not told which.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Unproven {

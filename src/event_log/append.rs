@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::values::SecretId;
-use gatekey_aggregates::{Claim, ClaimKind, Event, Metadata};
+use gatekey_aggregates::{Claim, ClaimKind, Event, Metadata, Recorded};
+use std::fmt;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// What one command wants written. All of it is written, or none.
@@ -16,6 +18,39 @@ pub struct Append {
     pub secrets: Vec<SealedSecret>,
     /// Blobs that nothing refers to any more.
     pub forgotten: Vec<SecretId>,
+    /// What is answered, where the answer is made of the events.
+    pub answering: Option<Answering>,
+}
+
+/// Makes an answer of a command's events: sealed, where it is to be kept.
+pub type Make = dyn Fn(&[Recorded]) -> Result<Option<String>, String> + Send + Sync;
+
+/// How a command that creates something is answered.
+#[derive(Clone)]
+pub struct Answering {
+    /// Makes the answer of the command's events, as they come to lie in the log, and gives it sealed
+    /// where it is to be kept. It may be asked several times; the last time counts. Quick, and
+    /// without doing anything else: everybody's commands wait for it.
+    pub make: Arc<Make>,
+    /// Under which key it is kept, and until when.
+    pub keep: Option<(RequestKey, DateTime<Utc>)>,
+}
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answering").field("keep", &self.keep).finish_non_exhaustive()
+    }
+}
+
+/// What tells a request from others, and a repetition from another request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestKey {
+    /// Who made it.
+    pub caller: String,
+    /// Of which operation.
+    pub route: String,
+    /// What the caller calls it.
+    pub key: String,
 }
 
 /// What is added to one stream.
@@ -111,6 +146,9 @@ pub enum AppendError {
         /// Of what.
         kind: ClaimKind,
     },
+    /// Another command was written under the same idempotency key.
+    #[error("the idempotency key was used already")]
+    KeyUsed,
     /// More than a batch may hold.
     #[error("the command writes more than one batch may hold")]
     TooLarge,

@@ -1,6 +1,8 @@
 //! The command bus: load, decide, append; again if the stream moved on meanwhile.
 
-use super::append::{Append, AppendError, Appended, NewEvent, SealedSecret, StreamAppend};
+use super::append::{
+    Answering, Append, AppendError, Appended, NewEvent, SealedSecret, StreamAppend,
+};
 use super::keyring::{Keyring, KeyringError};
 use super::recent::Recent;
 use super::sealing::{Place, people_in, seal_metadata, seal_payload};
@@ -41,6 +43,7 @@ pub struct Request {
     metadata: Metadata,
     secrets: Vec<SealedSecret>,
     forgotten: Vec<SecretId>,
+    answering: Option<Answering>,
 }
 
 /// What a command came to.
@@ -114,7 +117,13 @@ impl Request {
     /// Asks `command` of the aggregate `id`.
     pub fn new<A: Root>(id: impl ToString, command: A::Command, metadata: Metadata) -> Self {
         let step = Step::<A>::new(id.to_string(), command);
-        Self { steps: vec![Box::new(step)], metadata, secrets: Vec::new(), forgotten: Vec::new() }
+        Self {
+            steps: vec![Box::new(step)],
+            metadata,
+            secrets: Vec::new(),
+            forgotten: Vec::new(),
+            answering: None,
+        }
     }
 
     /// The first aggregate's id was made just now: it has no events to load.
@@ -150,6 +159,12 @@ impl Request {
     /// A sealed blob that the events refer to, written with them.
     pub fn with_secret(mut self, secret: SealedSecret) -> Self {
         self.secrets.push(secret);
+        self
+    }
+
+    /// How it is answered, where the answer is made of the events and may be kept with them.
+    pub fn answering(mut self, answering: Answering) -> Self {
+        self.answering = Some(answering);
         self
     }
 
@@ -300,6 +315,7 @@ impl Inner {
             streams,
             secrets: request.secrets.clone(),
             forgotten: request.forgotten.clone(),
+            answering: request.answering.clone(),
         })
     }
 }

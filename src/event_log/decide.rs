@@ -1,7 +1,7 @@
 //! Which commands of a batch may be written: decided in memory, in arrival order, on facts that
 //! were read under the writer's lock. Pure.
 
-use super::append::{Append, AppendError, StreamAppend};
+use super::append::{Append, AppendError, RequestKey, StreamAppend};
 use gatekey_aggregates::values::Cidr;
 use gatekey_aggregates::{Claim, ClaimKind, ClaimRule};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,6 +14,8 @@ pub struct Facts {
     /// Who holds each claim that the batch touches, and every claim of the kinds that must be
     /// disjoint or never empty.
     pub owners: BTreeMap<(ClaimKind, String), String>,
+    /// Idempotency keys of the batch that were used before.
+    pub keys: HashSet<RequestKey>,
     /// The claims as the batch leaves them: an owner, or none where one was released.
     pub changed: BTreeMap<(ClaimKind, String), Option<String>>,
 }
@@ -22,6 +24,10 @@ impl Facts {
     /// Accepts a command and makes its changes to the facts, or refuses it and makes none.
     pub fn admit(&mut self, append: &Append) -> Result<(), AppendError> {
         check_streams_differ(append)?;
+        let key = append.answering.as_ref().and_then(|it| it.keep.as_ref()).map(|(key, _)| key);
+        if key.is_some_and(|key| self.keys.contains(key)) {
+            return Err(AppendError::KeyUsed);
+        }
         for stream in &append.streams {
             self.check_version(stream)?;
         }
@@ -40,6 +46,7 @@ impl Facts {
         }
         self.check_none_emptied(append)?;
         self.apply(append);
+        self.keys.extend(key.cloned());
         Ok(())
     }
 
@@ -158,7 +165,10 @@ fn check_streams_differ(append: &Append) -> Result<(), AppendError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::append::Answering;
     use super::*;
+    use chrono::DateTime;
+    use std::sync::Arc;
     use uuid::Uuid;
 
     fn append(id: &str, version: i64, takes: &[Claim], releases: &[Claim]) -> Append {
@@ -174,7 +184,18 @@ mod tests {
             }],
             secrets: Vec::new(),
             forgotten: Vec::new(),
+            answering: None,
         }
+    }
+
+    fn keyed(mut append: Append, key: &str) -> Append {
+        let request_key =
+            RequestKey { caller: "usr-a".into(), route: "POST /x".into(), key: key.to_owned() };
+        append.answering = Some(Answering {
+            make: Arc::new(|_| Ok(None)),
+            keep: Some((request_key, DateTime::UNIX_EPOCH)),
+        });
+        append
     }
 
     fn name(key: &str) -> Claim {
@@ -281,6 +302,20 @@ mod tests {
             facts.admit(&append("usr-b", 0, &[], &[admin("usr-b")])),
             Err(AppendError::LastOne { kind: ClaimKind::ActiveAdmin })
         );
+    }
+
+    #[test]
+    fn a_key_is_used_once_and_before_anything_else_is_refused() {
+        let mut facts = Facts::default();
+        let first = keyed(append("gw-a", 0, &[name("east")], &[]), "k");
+        assert_eq!(facts.admit(&first), Ok(()));
+        let twin = keyed(append("gw-b", 0, &[name("east")], &[]), "k");
+        assert_eq!(facts.admit(&twin), Err(AppendError::KeyUsed));
+        let other = keyed(append("gw-b", 0, &[name("east")], &[]), "other");
+        assert!(matches!(facts.admit(&other), Err(AppendError::Taken { .. })));
+        // What was refused has not used its key.
+        let again = keyed(append("gw-b", 0, &[name("west")], &[]), "other");
+        assert_eq!(facts.admit(&again), Ok(()));
     }
 
     #[test]

@@ -16,7 +16,9 @@ mod store;
 mod upcast;
 mod writer;
 
-pub use append::{Append, AppendError, Appended, NewEvent, SealedSecret, StreamAppend};
+pub use append::{
+    Answering, Append, AppendError, Appended, NewEvent, RequestKey, SealedSecret, StreamAppend,
+};
 pub use bus::{Bus, CommandError, Outcome, Request};
 pub use follow::{Subscription, listen};
 pub use keyring::{Keyring, KeyringError};

@@ -1,13 +1,13 @@
 //! The statements of the log writer's transaction, each for a whole batch.
 
-use super::append::Append;
+use super::append::{Append, RequestKey};
 use super::decide::Facts;
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::values::micros;
 use gatekey_aggregates::{ClaimKind, ClaimRule, Recorded};
 use gatekey_projections::{Conn, Dialect, Statements};
 use serde_json::json;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// `PostgreSQL`'s key for the lock: "GateKey" in ASCII.
 pub(super) const LOCK: i64 = 0x0047_6174_654b_6579;
@@ -221,6 +221,53 @@ pub(super) fn store_secrets(
         );
         into.add(sql, [to_json(&rows)?.into()]);
     }
+    Ok(())
+}
+
+/// The idempotency keys of the batch that were used before and have not expired.
+pub(super) async fn read_keys(
+    conn: &mut Conn,
+    appends: &[Append],
+    now: DateTime<Utc>,
+) -> Result<HashSet<RequestKey>, sqlx::Error> {
+    let asked: Vec<_> = appends
+        .iter()
+        .filter_map(|append| append.answering.as_ref()?.keep.as_ref())
+        .map(|(it, _)| json!([it.caller, it.route, it.key]))
+        .collect();
+    if asked.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let columns = ["caller", "route", "key"];
+    let select = "t.caller, t.route, t.key, t.expires_at";
+    let sql = conn.dialect().look_up("idempotency_keys", &columns, select);
+    let rows: Vec<(String, String, String, i64)> =
+        conn.all(&sql, &[to_json(&asked)?.into()]).await?;
+    let used = rows.into_iter().filter(|(.., expires_at)| *expires_at > micros(now));
+    Ok(used.map(|(caller, route, key, _)| RequestKey { caller, route, key }).collect())
+}
+
+/// Keeps answers under their keys. An expired one makes way.
+pub(super) fn store_answers(
+    kept: &[(RequestKey, DateTime<Utc>, String)],
+    into: &mut Statements,
+) -> Result<(), sqlx::Error> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = kept
+        .iter()
+        .map(|(it, until, sealed)| json!([it.caller, it.route, it.key, sealed, micros(*until)]))
+        .collect();
+    let each = into.dialect().each("$1", "k");
+    let sql = format!(
+        "INSERT INTO idempotency_keys (caller, route, key, sealed, expires_at) \
+         SELECT k.value->>0, k.value->>1, k.value->>2, k.value->>3, CAST(k.value->>4 AS BIGINT) \
+         FROM {each} WHERE true \
+         ON CONFLICT (caller, route, key) DO UPDATE \
+           SET sealed = excluded.sealed, expires_at = excluded.expires_at"
+    );
+    into.add(sql, [to_json(&rows)?.into()]);
     Ok(())
 }
 

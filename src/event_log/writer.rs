@@ -12,10 +12,11 @@
 //! Positions are handed out under the lock and the lock is freed by the commit, so positions have no
 //! gap and a reader that has seen position n will never later see a new event at or below n.
 
-use super::append::{Append, AppendError, Appended};
+use super::append::{Append, AppendError, Appended, RequestKey};
 use super::decide::Facts;
 use super::statements::{
-    Head, end_sql, lock, look_up, read_facts, store_claims, store_events, store_secrets,
+    Head, end_sql, lock, look_up, read_facts, read_keys, store_answers, store_claims, store_events,
+    store_secrets,
 };
 use crate::clock::Clock;
 use chrono::{DateTime, Utc};
@@ -124,6 +125,8 @@ struct Decided {
     before: i64,
     outcomes: Vec<Result<Appended, AppendError>>,
     recorded: Vec<Recorded>,
+    /// Answers, sealed, with their keys and until when they are kept.
+    kept: Vec<(RequestKey, DateTime<Utc>, String)>,
     /// Where to look whether a commit happened.
     witness: Option<(i64, uuid::Uuid)>,
 }
@@ -325,10 +328,13 @@ impl Task {
                 before: head.position,
                 outcomes: vec![Err(error); appends.len()],
                 recorded: Vec::new(),
+                kept: Vec::new(),
                 witness: None,
             });
         }
         let recorded_at = self.setup.clock.now().max(from_micros(head.recorded_at));
+        let keys = read_keys(conn, appends, recorded_at).await.map_err(classify)?;
+        facts.keys = keys;
         let decided = decide(appends, &head, recorded_at, &mut facts);
         if decided.recorded.is_empty() {
             conn.rollback().await.map_err(Failure::passing)?;
@@ -362,6 +368,7 @@ impl Task {
         store_events(&accepted, &decided.recorded, &mut statements)?;
         store_claims(facts, &mut statements)?;
         store_secrets(&accepted, &mut statements)?;
+        store_answers(&decided.kept, &mut statements)?;
         fold(conn, &self.setup.views, &decided.recorded, "", &mut statements).await?;
         Ok(statements)
     }
@@ -376,6 +383,7 @@ fn label(outcome: &Result<Appended, AppendError>) -> &'static str {
             AppendError::Taken { .. }
             | AppendError::Overlaps { .. }
             | AppendError::LastOne { .. }
+            | AppendError::KeyUsed
             | AppendError::TooLarge,
         ) => "refused",
         Err(AppendError::Unavailable(_) | AppendError::OtherEpoch { .. }) => "unavailable",
@@ -440,25 +448,25 @@ fn decide(
     facts: &mut Facts,
 ) -> Decided {
     let mut recorded = Vec::new();
+    let mut kept = Vec::new();
     let mut witness = None;
     let outcomes = appends
         .iter()
         .map(|append| {
-            facts.admit(append)?;
-            let first_position = head.position + count(&recorded) + 1;
-            for stream in &append.streams {
-                for (event, sequence) in stream.events.iter().zip(stream.expected_version + 1..) {
-                    recorded.push(Recorded {
-                        position: head.position + count(&recorded) + 1,
-                        recorded_at,
-                        aggregate_type: stream.aggregate_type.to_owned(),
-                        aggregate_id: stream.aggregate_id.clone(),
-                        sequence,
-                        event: event.event.clone(),
-                        metadata: event.metadata.clone(),
-                    });
+            let before = head.position + count(&recorded);
+            let first_position = before + 1;
+            // Before it is accepted: a command that can't be answered is not carried out.
+            let answer = match &append.answering {
+                Some(answering) => {
+                    let events: Vec<_> = recorded_after(before, append, recorded_at).collect();
+                    let sealed = (answering.make)(&events).map_err(AppendError::Broken)?;
+                    answering.keep.clone().zip(sealed)
                 }
-            }
+                None => None,
+            };
+            facts.admit(append)?;
+            recorded.extend(recorded_after(before, append, recorded_at));
+            kept.extend(answer.map(|((key, until), sealed)| (key, until, sealed)));
             witness = witness.or(Some((first_position, append.command_id)));
             Ok(Appended {
                 first_position,
@@ -467,5 +475,26 @@ fn decide(
             })
         })
         .collect();
-    Decided { before: head.position, outcomes, recorded, witness }
+    Decided { before: head.position, outcomes, recorded, kept, witness }
+}
+
+/// A command's events as they lie in the log after position `before`.
+fn recorded_after(
+    before: i64,
+    append: &Append,
+    recorded_at: DateTime<Utc>,
+) -> impl Iterator<Item = Recorded> {
+    let events = append.streams.iter().flat_map(|stream| {
+        let sequences = stream.expected_version + 1..;
+        stream.events.iter().zip(sequences).map(move |(event, sequence)| (stream, event, sequence))
+    });
+    events.zip(before + 1..).map(move |((stream, event, sequence), position)| Recorded {
+        position,
+        recorded_at,
+        aggregate_type: stream.aggregate_type.to_owned(),
+        aggregate_id: stream.aggregate_id.clone(),
+        sequence,
+        event: event.event.clone(),
+        metadata: event.metadata.clone(),
+    })
 }

@@ -7,6 +7,7 @@ mod consequences;
 mod lease;
 mod silence;
 
+use crate::api::idempotency::forget_expired;
 use crate::services::Services;
 use consequences::Consequences;
 use lease::Lease;
@@ -39,6 +40,11 @@ pub async fn run(services: Arc<Services>) {
                 && let Err(error) = services.vault.forget_expired(now).await
             {
                 tracing::warn!(%error, "expired secrets could not be deleted");
+            }
+            if lease.is_held()
+                && let Err(error) = forget_expired(&services, now).await
+            {
+                tracing::warn!(%error, "expired answers could not be deleted");
             }
             if lease.is_held()
                 && let Err(error) = services.telemetry.forget_old_logins().await

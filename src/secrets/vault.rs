@@ -66,6 +66,17 @@ impl Vault {
         Ok(self.master.open(&bound_to(id), &sealed)?)
     }
 
+    /// Seals what is kept elsewhere than in the secrets table, bound to what it is.
+    pub fn seal_for(&self, what: &str, plain: &[u8]) -> Result<String, VaultError> {
+        Ok(STANDARD_NO_PAD.encode(self.master.seal(what.as_bytes(), plain)?))
+    }
+
+    /// Opens what [`Self::seal_for`] made for the same.
+    pub fn open_for(&self, what: &str, sealed: &str) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let sealed = STANDARD_NO_PAD.decode(sealed).map_err(|_| SealError)?;
+        Ok(self.master.open(what.as_bytes(), &sealed)?)
+    }
+
     /// Deletes what has expired by `now`; says how many.
     pub async fn forget_expired(&self, now: DateTime<Utc>) -> Result<u64, VaultError> {
         let sql = "DELETE FROM secrets WHERE expires_at IS NOT NULL AND expires_at <= $1";

@@ -10,6 +10,7 @@ mod bad_input;
 mod crash;
 mod first_steps;
 mod harness_works;
+mod idempotency;
 mod log;
 mod managing;
 mod order;

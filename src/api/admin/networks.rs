@@ -4,10 +4,11 @@ use super::access_rules::AccessRule;
 use super::gateways::Gateway;
 use super::grants::Reference;
 use crate::api::error::ErrorBody;
+use crate::api::idempotency::row;
 use crate::api::openapi::{Access, callable_by};
 use crate::api::{
-    ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, MergePatch, Page, Path,
-    unless_overtaken,
+    Answer, ApiError, Creating, Data, ETag, Filter, IdempotencyKey, IfMatch, Json, List,
+    MergePatch, Page, Path, unless_overtaken,
 };
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor};
@@ -15,10 +16,12 @@ use crate::event_log::{CommandError, Request};
 use crate::services::Services;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
+use gatekey_aggregates::Recorded;
 use gatekey_aggregates::network::{Command, Definition, Network as Aggregate};
 use gatekey_aggregates::values::{
     Cidr, Description, GatewayId, NetworkId, ResourceName, from_micros,
 };
+use gatekey_projections::networks::NetworkRow;
 use gatekey_projections::{access_rules, gateways, networks};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -99,13 +102,13 @@ impl From<networks::Network> for Network {
     }
 }
 
-type Answer = (ETag, Data<Network>);
+type Shown = (ETag, Data<Network>);
 
 async fn find(services: &Services, id: &NetworkId) -> Result<networks::Network, ApiError> {
     networks::find(&services.db, id.as_str()).await?.ok_or_else(ApiError::not_found)
 }
 
-async fn answer(services: &Services, id: &NetworkId) -> Result<Answer, ApiError> {
+async fn answer(services: &Services, id: &NetworkId) -> Result<Shown, ApiError> {
     let network = find(services, id).await?;
     Ok((ETag(network.row.etag), Data { data: network.into() }))
 }
@@ -158,7 +161,7 @@ async fn show(
     _: Auditor,
     Path(id): Path<NetworkId>,
     State(services): State<Arc<Services>>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     answer(&services, &id).await
 }
 
@@ -167,6 +170,7 @@ async fn show(
 /// It can be reached by nobody before it is attached to a gateway and an access rule leads into it.
 #[utoipa::path(
     post, path = "/admin/networks", tag = "Networks", operation_id = "createNetwork",
+    params(IdempotencyKey),
     request_body = NetworkRequest,
     responses(
         (
@@ -185,15 +189,20 @@ async fn show(
 async fn create(
     admin: Admin,
     State(services): State<Arc<Services>>,
-    Json(body): Json<NetworkRequest>,
-) -> Result<(ETag, Created<Data<Network>>), ApiError> {
+    Creating { body, creation }: Creating<NetworkRequest>,
+) -> Result<Answer, ApiError> {
     let id: NetworkId = services.entropy.id()?;
     let command = Command::Create(body.into());
     let request = Request::new::<Aggregate>(&id, command, admin.metadata(None)).fresh();
-    let done = services.bus.execute::<Aggregate>(request).await;
-    done.map_err(|error| refused(&services, error))?;
-    let (etag, answer) = answer(&services, &id).await?;
-    Ok((etag, Created::new(format!("/api/v1/admin/networks/{id}"), answer.data)))
+    let location = format!("/api/v1/admin/networks/{id}");
+    let make = move |events: &[Recorded]| {
+        let row: NetworkRow = row(&networks::Networks, events)?;
+        let etag = row.etag;
+        let network = networks::Network { row, gateways: 0, access_rules: 0 };
+        Ok(Answer::created(location.clone(), &Network::from(network))?.etag(etag))
+    };
+    let made = creation.create::<Aggregate>(request, make).await;
+    made.map_err(|error| refused(&services, error))
 }
 
 /// Change a network
@@ -221,7 +230,7 @@ async fn update(
     Path(id): Path<NetworkId>,
     State(services): State<Arc<Services>>,
     Json(body): Json<NetworkRequest>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let row = find(&services, &id).await?.row;
     change(&services, &admin, &id, body, if_match.revision(row.etag, row.revision)?).await
 }
@@ -253,7 +262,7 @@ async fn patch(
     Path(id): Path<NetworkId>,
     State(services): State<Arc<Services>>,
     patch: NetworkPatch,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     unless_overtaken(&if_match, || async {
         let network = find(&services, &id).await?;
         if_match.check(network.row.etag)?;
@@ -270,7 +279,7 @@ async fn change(
     id: &NetworkId,
     body: NetworkRequest,
     revision: Option<i64>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let request = Request::new::<Aggregate>(id, Command::Update(body.into()), admin.metadata(None))
         .if_revision(revision);
     let done = services.bus.execute::<Aggregate>(request).await;

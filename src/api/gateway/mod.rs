@@ -16,7 +16,7 @@ mod tests;
 mod verify;
 
 use crate::app::AppState;
-pub use memory::{ConnectMemory, PollMemory, Turns};
+pub use memory::{ConnectMemory, PollMemory, Turn, Turns};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

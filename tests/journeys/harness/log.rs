@@ -185,6 +185,7 @@ pub fn append(aggregate_id: &str, version: i64, events: Vec<Event>) -> Append {
         }],
         secrets: Vec::new(),
         forgotten: Vec::new(),
+        answering: None,
     }
 }
 

@@ -4,10 +4,11 @@ mod grants;
 
 use super::grants::{Reference, network};
 use crate::api::error::ErrorBody;
+use crate::api::idempotency::row;
 use crate::api::openapi::{Access, callable_by};
 use crate::api::{
-    ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, MergePatch, Page, Path,
-    unless_overtaken,
+    Answer, ApiError, Creating, Data, ETag, Filter, IdempotencyKey, IfMatch, Json, List,
+    MergePatch, Page, Path, unless_overtaken,
 };
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor};
@@ -15,6 +16,7 @@ use crate::event_log::Request;
 use crate::services::Services;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
+use gatekey_aggregates::Recorded;
 use gatekey_aggregates::access_rule::{
     AccessRule as Aggregate, Command, Definition, RuleProtocol, Target, TargetType,
 };
@@ -22,7 +24,7 @@ use gatekey_aggregates::values::{
     AccessRuleId, Cidr, Description, GroupName, NetworkId, PortRange, ResourceName, UserId,
     from_micros,
 };
-use gatekey_projections::access_rules;
+use gatekey_projections::access_rules::{self, AccessRuleRow};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -71,9 +73,14 @@ fn yes() -> bool {
 }
 
 impl AccessRuleRequest {
-    async fn definition(self, services: &Services) -> Result<Definition, ApiError> {
+    /// What is to be written, and what its network is called.
+    async fn definition(
+        self,
+        services: &Services,
+    ) -> Result<(Definition, Option<String>), ApiError> {
         let invalid = |message: String| ApiError::invalid_field("value", message);
         let target = Target::parse(self.r#type, &self.value).map_err(|it| invalid(it.0))?;
+        let mut network_name = None;
         if let Some(id) = &self.network_id {
             let row = network(services, id).await?.row;
             let outer: Cidr = row.cidr.parse().map_err(ApiError::internal)?;
@@ -85,8 +92,9 @@ impl AccessRuleRequest {
             if !within {
                 return Err(invalid(format!("must lie within the network, {outer}")));
             }
+            network_name = Some(row.name);
         }
-        Ok(Definition {
+        let definition = Definition {
             name: self.name,
             description: self.description,
             target,
@@ -94,7 +102,8 @@ impl AccessRuleRequest {
             protocol: self.protocol,
             network_id: self.network_id,
             active: self.active,
-        })
+        };
+        Ok((definition, network_name))
     }
 }
 
@@ -157,7 +166,7 @@ impl From<access_rules::AccessRule> for AccessRule {
     }
 }
 
-type Answer = (ETag, Data<AccessRule>);
+type Shown = (ETag, Data<AccessRule>);
 
 async fn find(
     services: &Services,
@@ -166,7 +175,7 @@ async fn find(
     access_rules::find(&services.db, id.as_str()).await?.ok_or_else(ApiError::not_found)
 }
 
-async fn answer(services: &Services, id: &AccessRuleId) -> Result<Answer, ApiError> {
+async fn answer(services: &Services, id: &AccessRuleId) -> Result<Shown, ApiError> {
     let rule = find(services, id).await?;
     Ok((ETag(rule.row.etag), Data { data: rule.into() }))
 }
@@ -233,7 +242,7 @@ async fn show(
     _: Auditor,
     Path(id): Path<AccessRuleId>,
     State(services): State<Arc<Services>>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     answer(&services, &id).await
 }
 
@@ -242,6 +251,7 @@ async fn show(
 /// It lets nobody through before it is assigned.
 #[utoipa::path(
     post, path = "/admin/access-rules", tag = "Access rules", operation_id = "createAccessRule",
+    params(IdempotencyKey),
     request_body = AccessRuleRequest,
     responses(
         (
@@ -257,15 +267,20 @@ async fn show(
 async fn create(
     admin: Admin,
     State(services): State<Arc<Services>>,
-    Json(body): Json<AccessRuleRequest>,
-) -> Result<(ETag, Created<Data<AccessRule>>), ApiError> {
-    let definition = body.definition(&services).await?;
+    Creating { body, creation }: Creating<AccessRuleRequest>,
+) -> Result<Answer, ApiError> {
+    let (definition, network_name) = body.definition(&services).await?;
     let id: AccessRuleId = services.entropy.id()?;
     let command = Command::Create(definition);
     let request = Request::new::<Aggregate>(&id, command, admin.metadata(None)).fresh();
-    services.bus.execute::<Aggregate>(request).await?;
-    let (etag, answer) = answer(&services, &id).await?;
-    Ok((etag, Created::new(format!("/api/v1/admin/access-rules/{id}"), answer.data)))
+    let location = format!("/api/v1/admin/access-rules/{id}");
+    let make = move |events: &[Recorded]| {
+        let row: AccessRuleRow = row(&access_rules::AccessRules, events)?;
+        let etag = row.etag;
+        let rule = access_rules::AccessRule { row, network_name: network_name.clone() };
+        Ok(Answer::created(location.clone(), &AccessRule::from(rule))?.etag(etag))
+    };
+    Ok(creation.create::<Aggregate>(request, make).await?)
 }
 
 /// Change an access rule
@@ -289,7 +304,7 @@ async fn update(
     Path(id): Path<AccessRuleId>,
     State(services): State<Arc<Services>>,
     Json(body): Json<AccessRuleRequest>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let row = find(&services, &id).await?.row;
     change(&services, &admin, &id, body, if_match.revision(row.etag, row.revision)?).await
 }
@@ -318,7 +333,7 @@ async fn patch(
     Path(id): Path<AccessRuleId>,
     State(services): State<Arc<Services>>,
     patch: AccessRulePatch,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     unless_overtaken(&if_match, || async {
         let rule = find(&services, &id).await?;
         if_match.check(rule.row.etag)?;
@@ -335,8 +350,9 @@ async fn change(
     id: &AccessRuleId,
     body: AccessRuleRequest,
     revision: Option<i64>,
-) -> Result<Answer, ApiError> {
-    let command = Command::Update(body.definition(services).await?);
+) -> Result<Shown, ApiError> {
+    let (definition, _) = body.definition(services).await?;
+    let command = Command::Update(definition);
     let request =
         Request::new::<Aggregate>(id, command, admin.metadata(None)).if_revision(revision);
     services.bus.execute::<Aggregate>(request).await?;

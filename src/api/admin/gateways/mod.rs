@@ -3,12 +3,14 @@
 mod grants;
 
 use super::grants::Reference;
+use crate::access;
 use crate::api::error::ErrorBody;
 use crate::api::gateways::{Agent, GatewayStatus, SORT, heard_since};
+use crate::api::idempotency::row;
 use crate::api::openapi::{Access, callable_by};
 use crate::api::{
-    ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, MergePatch, Page, Path,
-    unless_overtaken,
+    Answer, ApiError, Creating, Data, ETag, Filter, IdempotencyKey, IfMatch, Json, List,
+    MergePatch, Page, Path, unless_overtaken,
 };
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor};
@@ -18,13 +20,13 @@ use crate::openvpn::TlsAuthKey;
 use crate::services::Services;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use gatekey_aggregates::ClaimKind;
 use gatekey_aggregates::gateway::{Command, Configuration, Gateway as Aggregate};
 use gatekey_aggregates::values::{
     CryptoProfile, Description, GatewayId, GroupName, Host, NetworkId, ResourceName, SecretId,
     Transport, UserId, VpnSubnet, canonical_ip, from_micros, micros,
 };
-use gatekey_projections::gateways;
+use gatekey_aggregates::{ClaimKind, Recorded};
+use gatekey_projections::gateways::{self, GatewayRow};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -201,12 +203,20 @@ pub struct Gateway {
 impl Gateway {
     /// As it stands now.
     pub fn of(gateway: gateways::Gateway, services: &Services) -> Self {
-        let agent = Agent::of(&gateway, services);
-        let row = gateway.row;
-        let config_version = row.id.parse::<GatewayId>().ok().and_then(|id| {
+        let config_version = gateway.row.id.parse::<GatewayId>().ok().and_then(|id| {
             let state = services.index.read();
             state.gateways.get(&id).map(|entry| entry.config_version.clone())
         });
+        Self::new(gateway, services, config_version)
+    }
+
+    fn new(
+        gateway: gateways::Gateway,
+        services: &Services,
+        config_version: Option<String>,
+    ) -> Self {
+        let agent = Agent::of(&gateway, services);
+        let row = gateway.row;
         let needs_reprovision = agent.config_version.is_some_and(|it| Some(it) != config_version);
         Self {
             id: row.id,
@@ -237,13 +247,13 @@ impl Gateway {
     }
 }
 
-type Answer = (ETag, Data<Gateway>);
+type Shown = (ETag, Data<Gateway>);
 
 async fn find(services: &Services, id: &GatewayId) -> Result<gateways::Gateway, ApiError> {
     gateways::find(&services.db, id.as_str()).await?.ok_or_else(ApiError::not_found)
 }
 
-async fn answer(services: &Services, id: &GatewayId) -> Result<Answer, ApiError> {
+async fn answer(services: &Services, id: &GatewayId) -> Result<Shown, ApiError> {
     let gateway = find(services, id).await?;
     Ok((ETag(gateway.row.etag), Data { data: Gateway::of(gateway, services) }))
 }
@@ -317,7 +327,7 @@ async fn show(
     _: Auditor,
     Path(id): Path<GatewayId>,
     State(services): State<Arc<Services>>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     answer(&services, &id).await
 }
 
@@ -327,6 +337,7 @@ async fn show(
 /// granted to them, and nothing can be reached through it before a network is attached.
 #[utoipa::path(
     post, path = "/admin/gateways", tag = "Gateways", operation_id = "createGateway",
+    params(IdempotencyKey),
     request_body = GatewayRequest,
     responses(
         (
@@ -346,8 +357,8 @@ async fn show(
 async fn create(
     admin: Admin,
     State(services): State<Arc<Services>>,
-    Json(body): Json<GatewayRequest>,
-) -> Result<(ETag, Created<Data<Gateway>>), ApiError> {
+    Creating { body, creation }: Creating<GatewayRequest>,
+) -> Result<Answer, ApiError> {
     let id: GatewayId = services.entropy.id()?;
     let token = services.entropy.token(TOKEN_PREFIX)?;
     let key = TlsAuthKey::generate(&services.entropy)?;
@@ -368,16 +379,41 @@ async fn create(
         let request = Request::new::<Aggregate>(&id, command, admin.metadata(None))
             .fresh()
             .with_secret(key.clone());
-        match (services.bus.execute::<Aggregate>(request).await, chosen) {
-            (Ok(_), _) => break,
+        let made = creation.create::<Aggregate>(request, answered(&services, &id, &token)).await;
+        match (made, chosen) {
+            (Ok(answer), _) => return Ok(answer),
             // Somebody else was faster.
             (Err(error), Some(n)) if lost_the_subnet(&error) => next = n + 1,
             (Err(error), _) => return Err(refused(&services, error)),
         }
     }
-    let (etag, mut answer) = answer(&services, &id).await?;
-    answer.data.token = Some(token);
-    Ok((etag, Created::new(format!("/api/v1/admin/gateways/{id}"), answer.data)))
+}
+
+/// Makes the answer to a registration.
+fn answered(
+    services: &Arc<Services>,
+    id: &GatewayId,
+    token: &str,
+) -> impl Fn(&[Recorded]) -> Result<Answer, String> + use<> {
+    let (services, id, token) = (services.clone(), id.clone(), token.to_owned());
+    move |events: &[Recorded]| {
+        let row: GatewayRow = row(&gateways::Gateways, events)?;
+        let etag = row.etag;
+        // Its configuration's version follows from it and the authority alone.
+        let authority = services.index.read().authority.clone();
+        let mut state = access::State { authority, ..access::State::default() };
+        for event in events {
+            state.apply(event);
+        }
+        let config_version = state.gateways.remove(&id).map(|it| it.config_version);
+        let gateway = gateways::Gateway::silent(row);
+        let gateway = Gateway {
+            token: Some(token.clone()),
+            ..Gateway::new(gateway, &services, config_version)
+        };
+        let location = format!("/api/v1/admin/gateways/{id}");
+        Ok(Answer::created(location, &gateway)?.etag(etag))
+    }
 }
 
 /// The first of the subnets for those who name none that no gateway has, from the `from`th on; and
@@ -428,7 +464,7 @@ async fn update(
     Path(id): Path<GatewayId>,
     State(services): State<Arc<Services>>,
     Json(body): Json<GatewayRequest>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     unless_overtaken(&if_match, || async {
         let row = find(&services, &id).await?.row;
         let demanded = if_match.revision(row.etag, row.revision)?;
@@ -470,7 +506,7 @@ async fn patch(
     Path(id): Path<GatewayId>,
     State(services): State<Arc<Services>>,
     patch: GatewayPatch,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     unless_overtaken(&if_match, || async {
         let gateway = find(&services, &id).await?;
         if_match.check(gateway.row.etag)?;
@@ -489,7 +525,7 @@ async fn configure(
     id: &GatewayId,
     configuration: Configuration,
     revision: Option<i64>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let command = Command::Configure(configuration);
     let request =
         Request::new::<Aggregate>(id, command, admin.metadata(None)).if_revision(revision);
@@ -542,7 +578,7 @@ async fn rotate_token(
     admin: Admin,
     Path(id): Path<GatewayId>,
     State(services): State<Arc<Services>>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let token = services.entropy.token(TOKEN_PREFIX)?;
     let command = Command::RotateToken(token_hash(&token));
     let request = Request::new::<Aggregate>(&id, command, admin.metadata(None));
@@ -570,7 +606,7 @@ async fn reprovision(
     admin: Admin,
     Path(id): Path<GatewayId>,
     State(services): State<Arc<Services>>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let request = Request::new::<Aggregate>(&id, Command::RequestReprovision, admin.metadata(None));
     services.bus.execute::<Aggregate>(request).await?;
     answer(&services, &id).await

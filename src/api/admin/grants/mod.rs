@@ -14,12 +14,13 @@ pub mod people;
 pub use networks::{Attachable, network};
 pub use people::{Grantable, user_existed};
 
-use crate::api::{ApiError, Created, Data};
+use crate::api::idempotency::Creation;
+use crate::api::{Answer, ApiError, Data};
 use crate::auth::Admin;
-use crate::event_log::{CommandError, Outcome, Request};
+use crate::event_log::{CommandError, Request};
 use crate::services::Services;
 use axum::response::{IntoResponse, Response};
-use gatekey_aggregates::Root;
+use gatekey_aggregates::{Recorded, Root};
 use gatekey_projections::Granting;
 use serde::Serialize;
 use std::fmt::{Display, Write};
@@ -36,7 +37,7 @@ pub trait Kind: Root {
 }
 
 /// What was given or taken.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct Reference {
     /// Its id; of a group, its name.
     #[schema(example = "usr-01k9x3")]
@@ -51,33 +52,52 @@ impl Reference {
 }
 
 /// 201 if it is new, 200 if it was so already.
-pub struct Given {
-    new: bool,
-    location: String,
-    body: Data<Reference>,
+pub enum Given {
+    /// It was given just now.
+    New(Answer),
+    /// It was given before.
+    Already(Data<Reference>),
+}
+
+impl Given {
+    /// Carries out a command that gives something to `to`, listed at `list` (below `/api/v1`).
+    pub async fn by<A: Root>(
+        creation: &Creation,
+        command: Request,
+        list: &str,
+        to: impl ToString,
+    ) -> Result<Self, CommandError> {
+        let id = to.to_string();
+        let location = format!("/api/v1{list}/{}", segment(&id));
+        let reference = Reference { id };
+        let make = {
+            let reference = reference.clone();
+            move |_: &[Recorded]| Answer::created(location.clone(), &reference)
+        };
+        let made = creation.carry_out::<A>(command, make).await?;
+        Ok(made.map_or(Self::Already(Data { data: reference }), Self::New))
+    }
 }
 
 impl IntoResponse for Given {
     fn into_response(self) -> Response {
-        if self.new {
-            Created { location: self.location, body: self.body }.into_response()
-        } else {
-            self.body.into_response()
+        match self {
+            Self::New(answer) => answer.into_response(),
+            Self::Already(reference) => reference.into_response(),
         }
     }
 }
 
 /// Gives one of a kind to somebody listed at `list` below it.
 async fn give<K: Kind, T: Clone + ToString>(
-    (services, admin, id): (&Services, &Admin, &K::Id),
+    (creation, admin, id): (&Creation, &Admin, &K::Id),
     list: &str,
     command: fn(T) -> K::Command,
     to: T,
 ) -> Result<Given, ApiError> {
-    let outcome = ask::<K>(services, admin, id, command(to.clone())).await?;
-    let to = to.to_string();
-    let location = format!("/api/v1{}/{id}/{list}/{}", K::PATH, segment(&to));
-    Ok(Given { new: outcome.appended.is_some(), location, body: Reference::to(to) })
+    let request = Request::new::<K>(id, command(to.clone()), admin.metadata(None));
+    let list = format!("{}/{id}/{list}", K::PATH);
+    Ok(Given::by::<K>(creation, request, &list, to).await?)
 }
 
 /// Takes one of a kind from somebody.
@@ -86,17 +106,9 @@ async fn take<K: Kind, T: Clone + ToString>(
     command: fn(T) -> K::Command,
     from: T,
 ) -> Result<Data<Reference>, ApiError> {
-    ask::<K>(services, admin, id, command(from.clone())).await?;
+    let request = Request::new::<K>(id, command(from.clone()), admin.metadata(None));
+    services.bus.execute::<K>(request).await?;
     Ok(Reference::to(from))
-}
-
-async fn ask<K: Kind>(
-    services: &Services,
-    admin: &Admin,
-    id: &K::Id,
-    command: K::Command,
-) -> Result<Outcome<K>, CommandError> {
-    services.bus.execute::<K>(Request::new::<K>(id, command, admin.metadata(None))).await
 }
 
 /// 404 unless there is such a one now.

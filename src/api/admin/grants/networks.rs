@@ -1,7 +1,7 @@
 //! `…/{id}/networks`: what can be reached through something.
 
 use super::{Given, Kind, Reference, give, must_exist, no_such, take};
-use crate::api::{ApiError, Data, Filter, List, Page};
+use crate::api::{ApiError, Creating, Data, Filter, List, Page};
 use crate::auth::Admin;
 use crate::services::Services;
 use chrono::{DateTime, Utc};
@@ -81,11 +81,11 @@ pub async fn attach<A: Attachable>(
     services: &Services,
     admin: &Admin,
     id: &A::Id,
-    AttachNetwork { network_id }: AttachNetwork,
+    Creating { body: AttachNetwork { network_id }, creation }: Creating<AttachNetwork>,
 ) -> Result<Given, ApiError> {
     must_exist::<A>(services, id).await?;
     network(services, &network_id).await?;
-    give::<A, _>((services, admin, id), "networks", A::ATTACH, network_id).await
+    give::<A, _>((&creation, admin, id), "networks", A::ATTACH, network_id).await
 }
 
 /// Detaches a network.
@@ -117,7 +117,7 @@ macro_rules! networks {
             use super::{$id, $thing};
             use $crate::api::admin::grants::networks::*;
             use $crate::api::admin::grants::{Given, Reference};
-            use $crate::api::{ApiError, Data, Json, List, Page, Path};
+            use $crate::api::{ApiError, Creating, Data, IdempotencyKey, List, Page, Path};
             use $crate::app::AppState;
             use $crate::auth::{Admin, Auditor};
             use $crate::services::Services;
@@ -164,7 +164,10 @@ macro_rules! networks {
                 post, path = concat!($at, "/networks"), tag = $tag,
                 operation_id = concat!("attachNetworkTo", $name),
                 summary = concat!("Attach a network to ", $called),
-                params(("id" = $id, Path, description = concat!("The id of ", $called))),
+                params(
+                    ("id" = $id, Path, description = concat!("The id of ", $called)),
+                    IdempotencyKey
+                ),
                 request_body = AttachNetwork,
                 responses(
                     (
@@ -178,7 +181,7 @@ macro_rules! networks {
                 admin: Admin,
                 Path(id): Path<$id>,
                 State(services): State<Arc<Services>>,
-                Json(body): Json<AttachNetwork>,
+                body: Creating<AttachNetwork>,
             ) -> Result<Given, ApiError> {
                 attach::<$thing>(&services, &admin, &id, body).await
             }

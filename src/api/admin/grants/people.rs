@@ -1,7 +1,7 @@
 //! `…/{id}/users` and `…/{id}/groups`: whom something was given to.
 
 use super::{Given, Kind, Reference, give, must_exist, no_such, take};
-use crate::api::{ApiError, Data, Filter, List, Page};
+use crate::api::{ApiError, Creating, Data, Filter, List, Page};
 use crate::auth::Admin;
 use crate::services::Services;
 use chrono::{DateTime, Utc};
@@ -124,12 +124,12 @@ pub async fn give_to_user<G: Grantable>(
     services: &Services,
     admin: &Admin,
     id: &G::Id,
-    GrantUser { user_id }: GrantUser,
+    Creating { body: GrantUser { user_id }, creation }: Creating<GrantUser>,
 ) -> Result<Given, ApiError> {
     must_exist::<G>(services, id).await?;
     let user = views::users::find(&services.db, user_id.as_str()).await?;
     user.ok_or_else(|| no_such("user_id", "user"))?;
-    give::<G, _>((services, admin, id), "users", G::TO_USER, user_id).await
+    give::<G, _>((&creation, admin, id), "users", G::TO_USER, user_id).await
 }
 
 /// Takes it from a user.
@@ -155,12 +155,11 @@ pub async fn groups<G: Grantable>(
 
 /// Gives it to a group's members, of whom there may be none.
 pub async fn give_to_group<G: Grantable>(
-    services: &Services,
     admin: &Admin,
     id: &G::Id,
-    GrantGroup { group }: GrantGroup,
+    Creating { body: GrantGroup { group }, creation }: Creating<GrantGroup>,
 ) -> Result<Given, ApiError> {
-    give::<G, _>((services, admin, id), "groups", G::TO_GROUP, group).await
+    give::<G, _>((&creation, admin, id), "groups", G::TO_GROUP, group).await
 }
 
 /// Takes it from a group's members.
@@ -197,7 +196,7 @@ macro_rules! people {
             use super::{$id, $thing};
             use $crate::api::admin::grants::people::*;
             use $crate::api::admin::grants::{Given, Reference};
-            use $crate::api::{ApiError, Data, Json, List, Page, Path};
+            use $crate::api::{ApiError, Creating, Data, IdempotencyKey, List, Page, Path};
             use $crate::app::AppState;
             use $crate::auth::{Admin, Auditor};
             use $crate::services::Services;
@@ -246,7 +245,10 @@ macro_rules! people {
                 post, path = concat!($at, "/users"), tag = $tag,
                 operation_id = concat!($give, $name, "ToUser"),
                 summary = concat!("Give ", $called, " to a user"),
-                params(("id" = $id, Path, description = concat!("The id of ", $called))),
+                params(
+                    ("id" = $id, Path, description = concat!("The id of ", $called)),
+                    IdempotencyKey
+                ),
                 request_body = GrantUser,
                 responses(
                     (
@@ -260,7 +262,7 @@ macro_rules! people {
                 admin: Admin,
                 Path(id): Path<$id>,
                 State(services): State<Arc<Services>>,
-                Json(body): Json<GrantUser>,
+                body: Creating<GrantUser>,
             ) -> Result<Given, ApiError> {
                 give_to_user::<$thing>(&services, &admin, &id, body).await
             }
@@ -309,7 +311,10 @@ macro_rules! people {
                 post, path = concat!($at, "/groups"), tag = $tag,
                 operation_id = concat!($give, $name, "ToGroup"),
                 summary = concat!("Give ", $called, " to a group"),
-                params(("id" = $id, Path, description = concat!("The id of ", $called))),
+                params(
+                    ("id" = $id, Path, description = concat!("The id of ", $called)),
+                    IdempotencyKey
+                ),
                 request_body = GrantGroup,
                 responses(
                     (
@@ -322,10 +327,9 @@ macro_rules! people {
             async fn to_group(
                 admin: Admin,
                 Path(id): Path<$id>,
-                State(services): State<Arc<Services>>,
-                Json(body): Json<GrantGroup>,
+                body: Creating<GrantGroup>,
             ) -> Result<Given, ApiError> {
-                give_to_group::<$thing>(&services, &admin, &id, body).await
+                give_to_group::<$thing>(&admin, &id, body).await
             }
 
             #[utoipa::path(

@@ -4,10 +4,11 @@ mod belongings;
 
 use super::grants::Reference;
 use crate::api::error::ErrorBody;
+use crate::api::idempotency::row;
 use crate::api::openapi::{Access, callable_by};
 use crate::api::{
-    ApiError, Created, Data, ETag, Filter, IfMatch, Json, List, MergePatch, Page, Path,
-    unless_overtaken,
+    Answer, ApiError, Creating, Data, ETag, Filter, IdempotencyKey, IfMatch, Json, List,
+    MergePatch, Page, Path, unless_overtaken,
 };
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor, password};
@@ -20,8 +21,9 @@ use gatekey_aggregates::user::{Command, Profile, User as Aggregate};
 use gatekey_aggregates::values::{
     DisplayName, Email, GroupName, Role, SecretId, UserId, Username, from_micros,
 };
-use gatekey_aggregates::{PersonId, Personal};
-use gatekey_projections::users;
+use gatekey_aggregates::{PersonId, Personal, Recorded};
+use gatekey_projections::fresh;
+use gatekey_projections::users::{self, UserGroupRow, UserRow};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -189,13 +191,13 @@ impl From<users::User> for User {
     }
 }
 
-type Answer = (ETag, Data<User>);
+type Shown = (ETag, Data<User>);
 
 async fn find(services: &Services, id: &UserId) -> Result<users::User, ApiError> {
     users::find(&services.db, id.as_str()).await?.ok_or_else(ApiError::not_found)
 }
 
-async fn answer(services: &Services, id: &UserId) -> Result<Answer, ApiError> {
+async fn answer(services: &Services, id: &UserId) -> Result<Shown, ApiError> {
     let user = find(services, id).await?;
     Ok((ETag(user.row.etag), Data { data: user.into() }))
 }
@@ -261,7 +263,7 @@ async fn show(
     _: Auditor,
     Path(id): Path<UserId>,
     State(services): State<Arc<Services>>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     answer(&services, &id).await
 }
 
@@ -270,6 +272,7 @@ async fn show(
 /// Those who come by single sign-on need not be created.
 #[utoipa::path(
     post, path = "/admin/users", tag = "Users", operation_id = "createUser",
+    params(IdempotencyKey),
     request_body = CreateUser,
     responses(
         (
@@ -288,8 +291,8 @@ async fn show(
 async fn create(
     admin: Admin,
     State(services): State<Arc<Services>>,
-    Json(body): Json<CreateUser>,
-) -> Result<(ETag, Created<Data<User>>), ApiError> {
+    Creating { body, creation }: Creating<CreateUser>,
+) -> Result<Answer, ApiError> {
     let sealed = match &body.password {
         Some(it) => Some(seal_password(&services, it, &body.username, &body.email).await?),
         None => None,
@@ -304,9 +307,16 @@ async fn create(
     };
     let request = Request::new::<Aggregate>(&id, command, admin.metadata(None)).fresh();
     let request = sealed.into_iter().fold(request, Request::with_secret);
-    execute(&services, request).await?;
-    let (etag, answer) = answer(&services, &id).await?;
-    Ok((etag, Created::new(format!("/api/v1/admin/users/{id}"), answer.data)))
+    let location = format!("/api/v1/admin/users/{id}");
+    let make = move |events: &[Recorded]| {
+        let row: UserRow = row(&users::Users, events)?;
+        let etag = row.etag;
+        let groups = fresh::<UserGroupRow>(&users::Users, events);
+        let groups = groups.into_iter().map(|it| it.group_name).collect();
+        let user = User::from(users::User { row, groups });
+        Ok(Answer::created(location.clone(), &user)?.etag(etag))
+    };
+    Ok(creation.create::<Aggregate>(request, make).await?)
 }
 
 /// Change a user
@@ -334,7 +344,7 @@ async fn update(
     Path(id): Path<UserId>,
     State(services): State<Arc<Services>>,
     Json(body): Json<UpdateUser>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let row = find(&services, &id).await?.row;
     revise(&services, &admin, &id, body, if_match.revision(row.etag, row.revision)?).await
 }
@@ -367,7 +377,7 @@ async fn patch(
     Path(id): Path<UserId>,
     State(services): State<Arc<Services>>,
     patch: UserPatch,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     unless_overtaken(&if_match, || async {
         let user = find(&services, &id).await?;
         if_match.check(user.row.etag)?;
@@ -384,7 +394,7 @@ async fn revise(
     id: &UserId,
     body: UpdateUser,
     revision: Option<i64>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let command = Command::Revise {
         profile: profile(id, body.username, body.email, body.name),
         role: body.role,
@@ -442,7 +452,7 @@ async fn change_groups(
     Path(id): Path<UserId>,
     State(services): State<Arc<Services>>,
     Json(body): Json<UserGroups>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let row = find(&services, &id).await?.row;
     let command = Command::ChangeGroups(body.groups);
     let request = Request::new::<Aggregate>(&id, command, admin.metadata(None))
@@ -468,7 +478,7 @@ async fn change_password(
     Path(id): Path<UserId>,
     State(services): State<Arc<Services>>,
     Json(body): Json<UserPassword>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let row = find(&services, &id).await?.row;
     // Whose name was erased has none that the password could be.
     let parsed = |text: Option<String>| text.ok_or_else(ApiError::not_found);
@@ -505,7 +515,7 @@ async fn disable(
     admin: Admin,
     Path(id): Path<UserId>,
     State(services): State<Arc<Services>>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let request = Request::new::<Aggregate>(&id, Command::Disable, admin.metadata(None));
     execute(&services, request).await?;
     answer(&services, &id).await
@@ -524,7 +534,7 @@ async fn enable(
     admin: Admin,
     Path(id): Path<UserId>,
     State(services): State<Arc<Services>>,
-) -> Result<Answer, ApiError> {
+) -> Result<Shown, ApiError> {
     let request = Request::new::<Aggregate>(&id, Command::Enable, admin.metadata(None));
     execute(&services, request).await?;
     answer(&services, &id).await
