@@ -34,8 +34,9 @@ const ADDRESSES6: [&str; 2] = ["fd00::2", "fd00::3"];
 enum Step {
     Connect(Connect),
     Disconnect(Disconnect),
-    /// With the clients that are connected, by number and address, if the agent tells.
-    Heartbeat(Option<Vec<(usize, usize)>>),
+    /// With the clients that are connected, by number and address, if the agent tells; and whether
+    /// it tells since when.
+    Heartbeat(Option<Vec<(usize, usize, bool)>>),
     /// The gateway falls silent for long enough.
     Silence,
     /// Seconds.
@@ -57,6 +58,7 @@ struct Disconnect {
     client: usize,
     says_from_where: bool,
     names: Option<Named>,
+    event: Option<u8>,
     seconds_late: Option<i64>,
     counters: Option<[Option<u32>; 3]>,
 }
@@ -91,14 +93,23 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     let count = || prop_oneof![Just(None), (0..9_u32).prop_map(Some), any::<u32>().prop_map(Some)];
     let counters = [count(), count(), count()];
-    let disconnect = (0..4_usize, any::<bool>(), option::of(names), late(), option::of(counters))
-        .prop_map(|(client, says_from_where, names, seconds_late, counters)| {
-            Step::Disconnect(Disconnect { client, says_from_where, names, seconds_late, counters })
-        });
+    let event = option::of(0..6_u8);
+    let disconnect =
+        (0..4_usize, any::<bool>(), option::of(names), event, late(), option::of(counters))
+            .prop_map(|(client, says_from_where, names, event, seconds_late, counters)| {
+                Step::Disconnect(Disconnect {
+                    client,
+                    says_from_where,
+                    names,
+                    event,
+                    seconds_late,
+                    counters,
+                })
+            });
     prop_oneof![
         8 => connect,
         6 => disconnect,
-        3 => option::of(vec((0..3_usize, 0..3_usize), 0..4)).prop_map(Step::Heartbeat),
+        3 => option::of(vec((0..3_usize, 0..3_usize, any::<bool>()), 0..4)).prop_map(Step::Heartbeat),
         1 => Just(Step::Silence),
         2 => (0..400_i64).prop_map(Step::Pass),
     ]
@@ -337,10 +348,11 @@ impl Stage {
             Step::Connect(it) => self.connect(it).await,
             Step::Disconnect(it) => self.disconnect(it).await,
             Step::Heartbeat(clients) => {
-                let connected = |(client, address): &(usize, usize)| {
+                let connected = |(client, address, says_since): &(usize, usize, bool)| {
                     let client = &self.gateway.clients[*client];
+                    let since = says_since.then_some(90);
                     json!({"common_name": client.common_name, "client_ip": client.client_ip,
-                        "vpn_ipv4": ADDRESSES[*address]})
+                        "vpn_ipv4": ADDRESSES[*address], "connected_at": self.occurred_at(since)})
                 };
                 let clients: Option<Vec<Value>> =
                     clients.as_ref().map(|them| them.iter().map(connected).collect());
@@ -396,6 +408,7 @@ impl Stage {
             "common_name": client.common_name,
             "client_ip": it.says_from_where.then_some(&client.client_ip),
             "session_id": named,
+            "event_id": it.event.map(|n| format!("{}-{n}", it.client)),
             "occurred_at": self.occurred_at(it.seconds_late),
             "duration_seconds": duration, "bytes_received": received, "bytes_sent": sent,
         });
