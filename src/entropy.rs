@@ -89,6 +89,7 @@ ids!(
     ApiKeyId,
     CertificateId,
     GatewayId,
+    GeoFenceRuleId,
     LoginId,
     NetworkId,
     SecretId,

@@ -7,8 +7,8 @@ use crate::values::{
     SecretId, Serial, TokenHash, Transport, Username, VpnSubnet, canonical_ip, from_micros,
 };
 use crate::{
-    Event, PersonId, Personal, access_rule, attempt, authority, certificate, gateway, login,
-    network, session, settings, user,
+    Event, PersonId, Personal, access_rule, attempt, authority, certificate, gateway, geo_fence,
+    geo_fence_rule, login, network, session, settings, user,
 };
 use chrono::{DateTime, Utc};
 use proptest::collection::{btree_set, vec};
@@ -364,6 +364,66 @@ pub fn access_rule_events() -> Vec<BoxedStrategy<access_rule::Event>> {
     ]
 }
 
+fn fence_values() -> BoxedStrategy<geo_fence::Values> {
+    use geo_fence::Mode::{Audit, Enforce};
+    (flag(), prop_oneof![Just(Enforce), Just(Audit)])
+        .prop_map(|(enabled, mode)| geo_fence::Values { enabled, mode })
+        .boxed()
+}
+
+/// Any command on the geo-fence.
+pub fn geo_fence_command() -> BoxedStrategy<geo_fence::Command> {
+    fence_values().prop_map(geo_fence::Command::Change).boxed()
+}
+
+/// Each event of its kind.
+pub fn geo_fence_events() -> Vec<BoxedStrategy<geo_fence::Event>> {
+    vec![fence_values().prop_map(|values| geo_fence::Event::Changed { values }).boxed()]
+}
+
+fn fence_definition() -> BoxedStrategy<geo_fence_rule::Definition> {
+    (name(), cidr(), parsed("\\PC{0,40}"))
+        .prop_map(|(name, cidr, description)| geo_fence_rule::Definition {
+            name,
+            cidr,
+            description,
+        })
+        .boxed()
+}
+
+/// Any command on a rule of the geo-fence.
+pub fn geo_fence_rule_command() -> BoxedStrategy<geo_fence_rule::Command> {
+    use geo_fence_rule::Command;
+    prop_oneof![
+        fence_definition().prop_map(Command::Create),
+        fence_definition().prop_map(Command::Update),
+        Just(Command::AttachGlobally),
+        Just(Command::DetachGlobally),
+        parsed("[a-c]").prop_map(Command::AttachGroup),
+        parsed("[a-c]").prop_map(Command::DetachGroup),
+        id("usr-").prop_map(Command::AttachUser),
+        id("usr-").prop_map(Command::DetachUser),
+        Just(Command::Delete),
+    ]
+    .boxed()
+}
+
+/// Each event of its kind.
+pub fn geo_fence_rule_events() -> Vec<BoxedStrategy<geo_fence_rule::Event>> {
+    use geo_fence_rule::Event;
+    vec![
+        fence_definition().prop_map(|definition| Event::Created { definition }).boxed(),
+        fence_definition().prop_map(|definition| Event::Updated { definition }).boxed(),
+        Just(Event::GloballyAttached {}).boxed(),
+        Just(Event::GloballyDetached {}).boxed(),
+        name().prop_map(|group| Event::GroupAttached { group }).boxed(),
+        name().prop_map(|group| Event::GroupDetached { group }).boxed(),
+        id("usr-").prop_map(|user_id| Event::UserAttached { user_id }).boxed(),
+        id("usr-").prop_map(|user_id| Event::UserDetached { user_id }).boxed(),
+        Just(Event::Deleted {}).boxed(),
+    ]
+}
+
 fn common_name() -> BoxedStrategy<Personal<CommonName>> {
     personal(parsed("[a-z]{1,9}@example\\.com"))
 }
@@ -659,6 +719,7 @@ pub fn attempt_events() -> Vec<BoxedStrategy<attempt::Event>> {
         denial().prop_map(Event::ConnectDenied).boxed(),
         denial().prop_map(Event::ConfigDenied).boxed(),
         denial().prop_map(Event::RequestForbidden).boxed(),
+        denial().prop_map(Event::FenceWouldDeny).boxed(),
     ]
 }
 
@@ -674,6 +735,8 @@ pub fn events() -> Vec<BoxedStrategy<Event>> {
         .chain(wrap(authority_events()))
         .chain(wrap(certificate_events()))
         .chain(wrap(gateway_events()))
+        .chain(wrap(geo_fence_events()))
+        .chain(wrap(geo_fence_rule_events()))
         .chain(wrap(login_events()))
         .chain(wrap(network_events()))
         .chain(wrap(session_events()))

@@ -90,6 +90,8 @@ pub enum Event {
     ConfigDenied(Denial),
     /// A request of somebody who may not make it.
     RequestForbidden(Denial),
+    /// A client that the geo-fence would have refused, were it enforced: it was let in.
+    FenceWouldDeny(Denial),
 }
 
 impl Event {
@@ -101,7 +103,8 @@ impl Event {
             | Self::VerifyDenied(denial)
             | Self::ConnectDenied(denial)
             | Self::ConfigDenied(denial)
-            | Self::RequestForbidden(denial) => denial,
+            | Self::RequestForbidden(denial)
+            | Self::FenceWouldDeny(denial) => denial,
         }
     }
 
@@ -113,6 +116,7 @@ impl Event {
             Self::ConnectDenied(denial) => Self::ConnectDenied(denial.bounded()),
             Self::ConfigDenied(denial) => Self::ConfigDenied(denial.bounded()),
             Self::RequestForbidden(denial) => Self::RequestForbidden(denial.bounded()),
+            Self::FenceWouldDeny(denial) => Self::FenceWouldDeny(denial.bounded()),
         }
     }
 }
@@ -148,6 +152,7 @@ impl Fact for Event {
             Self::ConnectDenied(_) => "attempt.connect_denied",
             Self::ConfigDenied(_) => "attempt.config_denied",
             Self::RequestForbidden(_) => "attempt.request_forbidden",
+            Self::FenceWouldDeny(_) => "attempt.fence_would_deny",
         }
     }
 
@@ -188,13 +193,14 @@ mod tests {
         TestFramework::with(()).given(events)
     }
 
-    const EVENTS: [fn(Denial) -> Event; 6] = [
+    const EVENTS: [fn(Denial) -> Event; 7] = [
         Event::LoginFailed,
         Event::GatewayTokenRejected,
         Event::VerifyDenied,
         Event::ConnectDenied,
         Event::ConfigDenied,
         Event::RequestForbidden,
+        Event::FenceWouldDeny,
     ];
 
     fn denial() -> Denial {

@@ -27,6 +27,8 @@ pub enum ClaimKind {
     NetworkCidr,
     /// An access rule's name.
     AccessRuleName,
+    /// The name of a rule of the geo-fence.
+    GeoFenceRuleName,
     /// A certificate's serial, as lower-case hex without leading zeros.
     CertificateSerial,
     /// A VPN address in use: `<gateway id>/<address>`; held by the open session.
@@ -66,6 +68,7 @@ impl ClaimKind {
             Self::NetworkName => "network_name",
             Self::NetworkCidr => "network_cidr",
             Self::AccessRuleName => "access_rule_name",
+            Self::GeoFenceRuleName => "geo_fence_rule_name",
             Self::CertificateSerial => "certificate_serial",
             Self::VpnAddress => "vpn_address",
         }
@@ -74,7 +77,10 @@ impl ClaimKind {
     /// The request field that a taken claim speaks of.
     pub fn field(self) -> &'static str {
         match self {
-            Self::GatewayName | Self::NetworkName | Self::AccessRuleName => "name",
+            Self::GatewayName
+            | Self::NetworkName
+            | Self::AccessRuleName
+            | Self::GeoFenceRuleName => "name",
             Self::VpnSubnet => "vpn_subnet",
             Self::Username => "username",
             Self::UserEmail => "email",

@@ -83,6 +83,10 @@ events! {
     Certificate(certificate::Certificate),
     /// Of a gateway.
     Gateway(gateway::Gateway),
+    /// Of the geo-fence's settings.
+    GeoFence(geo_fence::GeoFence),
+    /// Of a rule of the geo-fence.
+    GeoFenceRule(geo_fence_rule::GeoFenceRule),
     /// Of a web login.
     Login(login::Login),
     /// Of a network.

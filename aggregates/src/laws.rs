@@ -109,6 +109,8 @@ laws! {
         use crate::gateway::Command::{RequestReprovision, RotateToken};
         matches!(command, RotateToken(_) | RequestReprovision)
     };
+    geo_fence::GeoFence, geo_fence_command, geo_fence_events, |_| false;
+    geo_fence_rule::GeoFenceRule, geo_fence_rule_command, geo_fence_rule_events, |_| false;
     login::Login, login_command, login_events, |_| false;
     network::Network, network_command, network_events, |_| false;
     session::Session, session_command, session_events, |_| false;

@@ -19,6 +19,8 @@ pub mod attempt;
 pub mod authority;
 pub mod certificate;
 pub mod gateway;
+pub mod geo_fence;
+pub mod geo_fence_rule;
 pub mod login;
 pub mod network;
 pub mod session;

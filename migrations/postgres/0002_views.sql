@@ -151,6 +151,47 @@ CREATE TABLE access_rule_groups (
 );
 CREATE INDEX access_rule_groups_by_group ON access_rule_groups (group_name);
 
+CREATE TABLE geo_fences (
+    id         text    PRIMARY KEY,
+    enabled    boolean NOT NULL,
+    mode       text    NOT NULL,
+    created_at bigint  NOT NULL,
+    updated_at bigint  NOT NULL,
+    revision   bigint  NOT NULL,
+    etag       bigint  NOT NULL
+);
+
+CREATE TABLE geo_fence_rules (
+    id           text   PRIMARY KEY,
+    name         text   NOT NULL,
+    cidr         text   NOT NULL,
+    description  text   NOT NULL,
+    global_since bigint,
+    created_at   bigint NOT NULL,
+    updated_at   bigint NOT NULL,
+    deleted_at   bigint,
+    revision     bigint NOT NULL,
+    etag         bigint NOT NULL
+);
+CREATE INDEX geo_fence_rules_by_name ON geo_fence_rules (name, id);
+CREATE INDEX geo_fence_rules_global ON geo_fence_rules (name, id) WHERE global_since IS NOT NULL;
+
+CREATE TABLE geo_fence_rule_users (
+    geo_fence_rule_id text   NOT NULL,
+    user_id           text   NOT NULL,
+    granted_at        bigint NOT NULL,
+    PRIMARY KEY (geo_fence_rule_id, user_id)
+);
+CREATE INDEX geo_fence_rule_users_by_user ON geo_fence_rule_users (user_id);
+
+CREATE TABLE geo_fence_rule_groups (
+    geo_fence_rule_id text   NOT NULL,
+    group_name        text   NOT NULL,
+    granted_at        bigint NOT NULL,
+    PRIMARY KEY (geo_fence_rule_id, group_name)
+);
+CREATE INDEX geo_fence_rule_groups_by_group ON geo_fence_rule_groups (group_name);
+
 CREATE TABLE certificates (
     id          text   PRIMARY KEY,
     kind        text   NOT NULL,

@@ -6,7 +6,7 @@
 use crate::db::Db;
 use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Wanted};
 use gatekey_aggregates::values::{
-    AccessRuleId, CertificateId, GatewayId, LoginId, NetworkId, SessionId, UserId,
+    AccessRuleId, CertificateId, GatewayId, GeoFenceRuleId, LoginId, NetworkId, SessionId, UserId,
 };
 
 /// An event as it is stored.
@@ -100,11 +100,12 @@ fn implied_type(filter: &Filter) -> Option<String> {
 }
 
 /// What the ids of each type of stream begin with.
-const STREAMS: [(&str, &str); 7] = [
+const STREAMS: [(&str, &str); 8] = [
     (GatewayId::PREFIX, "gateway"),
     (UserId::PREFIX, "user"),
     (NetworkId::PREFIX, "network"),
     (AccessRuleId::PREFIX, "access_rule"),
+    (GeoFenceRuleId::PREFIX, "geo_fence_rule"),
     (CertificateId::PREFIX, "certificate"),
     (SessionId::PREFIX, "session"),
     (LoginId::PREFIX, "login"),

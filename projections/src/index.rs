@@ -7,6 +7,8 @@ use crate::certificates::CertificateRow;
 use crate::connections::ConnectionRow;
 use crate::db::{Arg, Conn, Db, Dialect, Turn};
 use crate::gateways::{GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow};
+use crate::geo_fence::GeoFenceRow;
+use crate::geo_fence_rules::{GeoFenceRuleGroupRow, GeoFenceRuleRow, GeoFenceRuleUserRow};
 use crate::list::columns;
 use crate::logins::{LIVE, LoginRow};
 use crate::networks::NetworkRow;
@@ -14,6 +16,7 @@ use crate::rows::Table;
 use crate::settings::SettingsRow;
 use crate::users::{UserGroupRow, UserRow};
 use chrono::{DateTime, Utc};
+use gatekey_aggregates::geo_fence;
 use gatekey_aggregates::settings::Values;
 use gatekey_aggregates::values::micros;
 use sqlx::Connection;
@@ -64,6 +67,14 @@ pub struct Snapshot {
     pub logins: Vec<LoginRow>,
     /// API keys that were not revoked.
     pub api_keys: Vec<ApiKeyRow>,
+    /// The geo-fence's settings in force.
+    pub geo_fence: geo_fence::Values,
+    /// Its rules.
+    pub geo_fence_rules: Vec<GeoFenceRuleRow>,
+    /// Whom they are attached to by themselves.
+    pub geo_fence_rule_users: Vec<GeoFenceRuleUserRow>,
+    /// Whose members they are attached to.
+    pub geo_fence_rule_groups: Vec<GeoFenceRuleGroupRow>,
     /// The settings in force.
     pub settings: Values,
     /// The authority; none before first start.
@@ -96,6 +107,7 @@ async fn read(conn: &mut Conn, since: Since) -> Result<Snapshot, sqlx::Error> {
     let (position,): (i64,) = conn.one("SELECT position FROM head WHERE id = 1", &[]).await?;
     let live_login = format!("JOIN users o ON o.id = t.user_id WHERE {LIVE} AND t.expires_at > $1");
     let settings: Vec<SettingsRow> = rows(conn, "", &[]).await?;
+    let fences: Vec<GeoFenceRow> = rows(conn, "", &[]).await?;
     Ok(Snapshot {
         position,
         gateways: rows(conn, "WHERE t.deleted_at IS NULL", &[]).await?,
@@ -129,6 +141,10 @@ async fn read(conn: &mut Conn, since: Since) -> Result<Snapshot, sqlx::Error> {
             &[micros(since.api_keys).into()],
         )
         .await?,
+        geo_fence: fences.first().map(GeoFenceRow::values).transpose()?.unwrap_or_default(),
+        geo_fence_rules: rows(conn, "WHERE t.deleted_at IS NULL", &[]).await?,
+        geo_fence_rule_users: rows(conn, "", &[]).await?,
+        geo_fence_rule_groups: rows(conn, "", &[]).await?,
         settings: settings.first().map(SettingsRow::values).transpose()?.unwrap_or_default(),
         authority: rows(conn, "", &[]).await?.pop(),
     })

@@ -11,6 +11,8 @@ pub mod certificates;
 pub mod connections;
 mod db;
 pub mod gateways;
+pub mod geo_fence;
+pub mod geo_fence_rules;
 mod grants;
 pub mod index;
 mod list;

@@ -3,7 +3,9 @@
 use crate::rows::{Rows, View};
 use crate::table::table;
 use gatekey_aggregates::certificate::{Event as CertificateEvent, Subject};
-use gatekey_aggregates::{Event, Recorded, access_rule, gateway, network, session, user};
+use gatekey_aggregates::{
+    Event, Recorded, access_rule, gateway, geo_fence_rule, network, session, user,
+};
 
 /// What is counted: the name of its list.
 pub(crate) mod of {
@@ -11,6 +13,7 @@ pub(crate) mod of {
     pub const CONFIGS: &str = "configs";
     pub const CONNECTIONS: &str = "connections";
     pub const GATEWAYS: &str = "gateways";
+    pub const GEO_FENCE_RULES: &str = "geo_fence_rules";
     pub const NETWORKS: &str = "networks";
     pub const USERS: &str = "users";
 }
@@ -54,6 +57,8 @@ impl View for Totals {
             },
             Event::Gateway(gateway::Event::Registered { .. }) => (of::GATEWAYS, 1),
             Event::Gateway(gateway::Event::Deleted {}) => (of::GATEWAYS, -1),
+            Event::GeoFenceRule(geo_fence_rule::Event::Created { .. }) => (of::GEO_FENCE_RULES, 1),
+            Event::GeoFenceRule(geo_fence_rule::Event::Deleted {}) => (of::GEO_FENCE_RULES, -1),
             Event::Network(network::Event::Created { .. }) => (of::NETWORKS, 1),
             Event::Network(network::Event::Deleted {}) => (of::NETWORKS, -1),
             Event::Session(session::Event::Began(_)) => (of::CONNECTIONS, 1),

@@ -277,6 +277,8 @@ pub struct Group {
     pub gateways: i64,
     /// How many access rules were assigned to it.
     pub access_rules: i64,
+    /// How many rules of the geo-fence were attached to it.
+    pub geo_fence_rules: i64,
 }
 
 const GROUP_ORDERS: [(&str, &str); 2] = [("name", "lower(t.name) {}"), ("members", "members {}")];
@@ -289,10 +291,13 @@ fn group_query() -> Query {
         "t.name, \
          (SELECT COUNT(*) FROM user_groups m WHERE m.group_name = t.name) AS members, \
          (SELECT COUNT(*) FROM gateway_groups g WHERE g.group_name = t.name) AS gateways, \
-         (SELECT COUNT(*) FROM access_rule_groups r WHERE r.group_name = t.name) AS access_rules",
+         (SELECT COUNT(*) FROM access_rule_groups r WHERE r.group_name = t.name) AS access_rules, \
+         (SELECT COUNT(*) FROM geo_fence_rule_groups f WHERE f.group_name = t.name) \
+           AS geo_fence_rules",
         "(SELECT group_name AS name FROM user_groups \
           UNION SELECT group_name FROM gateway_groups \
-          UNION SELECT group_name FROM access_rule_groups) t",
+          UNION SELECT group_name FROM access_rule_groups \
+          UNION SELECT group_name FROM geo_fence_rule_groups) t",
     )
 }
 

@@ -6,6 +6,8 @@ use crate::authorities::Authorities;
 use crate::certificates::Certificates;
 use crate::connections::Connections;
 use crate::gateways::Gateways;
+use crate::geo_fence::GeoFences;
+use crate::geo_fence_rules::GeoFenceRules;
 use crate::logins::Logins;
 use crate::networks::Networks;
 use crate::rows::View;
@@ -22,6 +24,8 @@ pub fn all() -> &'static [&'static dyn View] {
         &Certificates,
         &Connections,
         &Gateways,
+        &GeoFences,
+        &GeoFenceRules,
         &Logins,
         &Networks,
         &SettingsView,

@@ -3,14 +3,17 @@
 //! Pure, and the only place that decides it: generate, verify, connect, client-rules and the
 //! explanation all ask here. The checks run in a fixed order, and the first that fails is the reason.
 
-use super::state::{CertificateEntry, GatewayEntry, RuleEntry, State, UserEntry};
+use super::fence::{Fence, check_fence};
+use super::state::{CertificateEntry, GatewayEntry, NetworkEntry, RuleEntry, State, UserEntry};
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::access_rule::Target;
 use gatekey_aggregates::certificate::Subject;
+use gatekey_aggregates::geo_fence::Mode;
 use gatekey_aggregates::values::{
-    AccessRuleId, CertificateId, Cidr, CommonName, GatewayId, Serial, TokenHash, UserId,
+    AccessRuleId, CertificateId, Cidr, CommonName, GatewayId, GroupName, NetworkId, Serial,
+    TokenHash, UserId,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 /// Why somebody is not let in. Stable codes; the texts reach the person at the client.
@@ -40,6 +43,10 @@ pub enum Reason {
     UserDisabled,
     /// The owner may not use this gateway.
     NotGranted,
+    /// No rule of the geo-fence that counts for the owner lists their address.
+    OutsideGeoFence,
+    /// The geo-fence is on, and nobody said from where the client comes.
+    NoClientIp,
     /// What is known here is too old to let anyone in.
     Stale,
 }
@@ -60,6 +67,8 @@ impl Reason {
             Self::UserUnknown => "user_unknown",
             Self::UserDisabled => "user_disabled",
             Self::NotGranted => "not_granted",
+            Self::OutsideGeoFence => "outside_geo_fence",
+            Self::NoClientIp => "no_client_ip",
             Self::Stale => "control_plane_stale",
         }
     }
@@ -82,6 +91,12 @@ impl Reason {
             Self::UserUnknown => "This account no longer exists.",
             Self::UserDisabled => "This account is disabled; ask your administrator.",
             Self::NotGranted => "You have no access to this gateway; ask your administrator.",
+            Self::OutsideGeoFence => {
+                "You can't connect from where you are; ask your administrator."
+            }
+            Self::NoClientIp => {
+                "The gateway did not say where you connect from; ask your administrator."
+            }
             Self::Stale => "The control plane can't decide right now; try again shortly.",
         }
     }
@@ -119,6 +134,20 @@ pub struct Admitted<'a> {
     pub user: &'a UserEntry,
     /// The certificate's common name.
     pub common_name: &'a CommonName,
+    /// What came of the geo-fence.
+    pub fence: Fence<'a>,
+}
+
+impl Admitted<'_> {
+    /// How the geo-fence would have refused them, had it been enforced.
+    pub fn would_be_denied(&self) -> Option<Denied> {
+        let Fence::Outside(verdict, _) = self.fence else { return None };
+        verdict.reason.map(|reason| Denied {
+            reason,
+            certificate_id: Some(self.certificate.id.clone()),
+            user_id: Some(self.user_id.clone()),
+        })
+    }
 }
 
 /// Who is not let in, as far as it is known.
@@ -137,9 +166,7 @@ pub fn admit<'a>(state: &'a State, attempt: &Attempt<'_>) -> Result<Admitted<'a>
     let unknown = |reason| Denied { reason, certificate_id: None, user_id: None };
     let gateway =
         state.gateways.get(attempt.gateway_id).ok_or_else(|| unknown(Reason::WrongGateway))?;
-    if !gateway.configuration.active {
-        return Err(unknown(Reason::GatewayInactive));
-    }
+    check_gateway(gateway).map_err(unknown)?;
     let certificate = find_certificate(state, attempt).map_err(unknown)?;
     let denied = |reason| Denied {
         reason,
@@ -149,19 +176,10 @@ pub fn admit<'a>(state: &'a State, attempt: &Attempt<'_>) -> Result<Admitted<'a>
             Subject::Server { .. } => None,
         },
     };
-    if certificate.revoked.is_some() {
-        return Err(denied(Reason::CertificateRevoked));
-    }
-    if attempt.now >= certificate.not_after || attempt.now < certificate.not_before {
-        return Err(denied(Reason::CertificateExpired));
-    }
-    let Subject::Client { user_id, gateway_id, common_name, token_hash, .. } = &certificate.subject
-    else {
+    check_certificate(certificate, attempt.gateway_id, attempt.now).map_err(denied)?;
+    let Subject::Client { user_id, common_name, token_hash, .. } = &certificate.subject else {
         return Err(denied(Reason::WrongGateway));
     };
-    if gateway_id != attempt.gateway_id {
-        return Err(denied(Reason::WrongGateway));
-    }
     let Some(common_name) = common_name.open() else {
         return Err(denied(Reason::UserUnknown));
     };
@@ -174,7 +192,18 @@ pub fn admit<'a>(state: &'a State, attempt: &Attempt<'_>) -> Result<Admitted<'a>
     }
     let user = state.users.get(user_id).ok_or_else(|| denied(Reason::UserUnknown))?;
     check_user(gateway, user_id, user).map_err(denied)?;
-    Ok(Admitted { gateway, certificate, user_id, user, common_name })
+    let fence = check_fence(&state.fences, user_id, &user.groups, attempt.client_ip);
+    if let Fence::Outside(verdict, Mode::Enforce) = fence
+        && let Some(reason) = verdict.reason
+    {
+        return Err(denied(reason));
+    }
+    Ok(Admitted { gateway, certificate, user_id, user, common_name, fence })
+}
+
+/// Whether a gateway lets anybody in.
+pub fn check_gateway(gateway: &GatewayEntry) -> Result<(), Reason> {
+    if gateway.configuration.active { Ok(()) } else { Err(Reason::GatewayInactive) }
 }
 
 /// The certificate that was shown: by its serial, else by the password that names a config.
@@ -190,18 +219,68 @@ fn find_certificate<'a>(
     state.certificates.get(serial).ok_or(Reason::CertificateUnknown)
 }
 
-/// Whether a user may use a gateway at all: the checks that need no certificate.
+/// Whether a certificate is good for a client of this gateway now.
+pub fn check_certificate(
+    certificate: &CertificateEntry,
+    at: &GatewayId,
+    now: DateTime<Utc>,
+) -> Result<(), Reason> {
+    if certificate.revoked.is_some() {
+        return Err(Reason::CertificateRevoked);
+    }
+    if now >= certificate.not_after || now < certificate.not_before {
+        return Err(Reason::CertificateExpired);
+    }
+    match &certificate.subject {
+        Subject::Client { gateway_id, .. } if gateway_id == at => Ok(()),
+        Subject::Client { .. } | Subject::Server { .. } => Err(Reason::WrongGateway),
+    }
+}
+
+/// Whether a user may use a gateway at all: the checks that need neither certificate nor address.
 pub fn check_user(
     gateway: &GatewayEntry,
     user_id: &UserId,
     user: &UserEntry,
 ) -> Result<(), Reason> {
-    if !user.active {
-        return Err(Reason::UserDisabled);
-    }
-    let granted = gateway.users.contains(user_id)
-        || user.groups.iter().any(|group| gateway.groups.contains(group));
-    if granted { Ok(()) } else { Err(Reason::NotGranted) }
+    check_active(user)?;
+    check_grant(gateway, user_id, user)
+}
+
+/// Whether a user may do anything.
+pub fn check_active(user: &UserEntry) -> Result<(), Reason> {
+    if user.active { Ok(()) } else { Err(Reason::UserDisabled) }
+}
+
+/// Whether a user was granted a gateway.
+pub fn check_grant(
+    gateway: &GatewayEntry,
+    user_id: &UserId,
+    user: &UserEntry,
+) -> Result<(), Reason> {
+    let granted = ways(&gateway.users, &gateway.groups, user_id, user).next();
+    granted.map(|_| ()).ok_or(Reason::NotGranted)
+}
+
+/// A way in which something is a user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way<'a> {
+    /// By themselves.
+    Direct,
+    /// As a member of this group.
+    Group(&'a GroupName),
+}
+
+/// The ways in which what was given to `users` and `groups` is this user's.
+pub fn ways<'a>(
+    users: &HashSet<UserId>,
+    groups: &HashSet<GroupName>,
+    user_id: &UserId,
+    user: &'a UserEntry,
+) -> impl Iterator<Item = Way<'a>> {
+    let direct = users.contains(user_id).then_some(Way::Direct);
+    let of_groups = user.groups.iter().filter(|it| groups.contains(*it)).map(Way::Group);
+    direct.into_iter().chain(of_groups)
 }
 
 /// What a user may reach through a gateway: the active rules assigned to them or to one of their
@@ -224,42 +303,54 @@ pub fn effective_rules<'a>(
 /// Whether a rule's target lies in a network attached to the gateway. A rule that names a network
 /// needs that one; one that names none needs any that holds all of its addresses.
 pub fn is_within(state: &State, gateway: &GatewayEntry, rule: &RuleEntry) -> bool {
-    let attached = |id| gateway.networks.contains(id).then(|| state.networks.get(id)).flatten();
+    network_of(state, gateway, rule).is_some()
+}
+
+/// The attached network that a rule's target lies in.
+pub fn network_of<'a>(
+    state: &'a State,
+    gateway: &'a GatewayEntry,
+    rule: &RuleEntry,
+) -> Option<(&'a NetworkId, &'a NetworkEntry)> {
+    let attached = |id: &NetworkId| {
+        let (id, network) = state.networks.get_key_value(id)?;
+        gateway.networks.contains(id).then_some((id, network))
+    };
     let target = match &rule.definition.target {
         Target::Ip(ip) => Some(Cidr::from(*ip)),
         Target::Cidr(cidr) => Some(*cidr),
         Target::Hostname(_) | Target::HostnameWildcard(_) => None,
     };
     match (&rule.definition.network_id, target) {
-        (Some(id), Some(target)) => attached(id).is_some_and(|it| it.cidr.covers(&target)),
-        (Some(id), None) => attached(id).is_some(),
+        (Some(id), Some(target)) => attached(id).filter(|(_, it)| it.cidr.covers(&target)),
+        (Some(id), None) => attached(id),
         (None, Some(target)) => {
-            gateway.networks.iter().filter_map(attached).any(|it| it.cidr.covers(&target))
+            gateway.networks.iter().filter_map(attached).find(|(_, it)| it.cidr.covers(&target))
         }
-        (None, None) => false,
+        (None, None) => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::access::{GatewayEntry, NetworkEntry};
+    use crate::access::{FenceEntry, GatewayEntry, NetworkEntry};
     use gatekey_aggregates::access_rule::{Definition, TargetType};
     use gatekey_aggregates::gateway::Configuration;
     use gatekey_aggregates::user::Profile;
     use gatekey_aggregates::values::{CryptoProfile, RevocationReason, Role, Transport};
-    use gatekey_aggregates::{PersonId, Personal};
+    use gatekey_aggregates::{PersonId, Personal, geo_fence, geo_fence_rule};
     use std::collections::HashSet;
     use std::fmt::Debug;
     use std::str::FromStr;
 
-    const NOW: i64 = 1_800_000_000;
+    pub const NOW: i64 = 1_800_000_000;
 
-    fn value<T: FromStr<Err: Debug>>(text: &str) -> T {
+    pub fn value<T: FromStr<Err: Debug>>(text: &str) -> T {
         text.parse().unwrap()
     }
 
-    fn at(seconds: i64) -> DateTime<Utc> {
+    pub fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(seconds, 0).unwrap()
     }
 
@@ -297,7 +388,7 @@ mod tests {
         }
     }
 
-    fn rule(kind: TargetType, target: &str, network: Option<&str>) -> RuleEntry {
+    pub fn rule(kind: TargetType, target: &str, network: Option<&str>) -> RuleEntry {
         RuleEntry {
             definition: Definition {
                 name: value("rule"),
@@ -313,13 +404,13 @@ mod tests {
         }
     }
 
-    fn assign_to_ada(state: &mut State, id: &str, rule: RuleEntry) {
+    pub fn assign_to_ada(state: &mut State, id: &str, rule: RuleEntry) {
         state.rules.insert(value(id), rule);
         state.assign_user(&value(id), value("usr-ada"));
     }
 
     /// Ada, granted gw-east by the group `staff`, with one good config for it.
-    fn world() -> State {
+    pub fn world() -> State {
         let mut state = State::default();
         let mut east = gateway("east");
         east.groups.insert(value("staff"));
@@ -353,7 +444,7 @@ mod tests {
         state
     }
 
-    fn certificate(id: &str, serial: &str, password: &str) -> CertificateEntry {
+    pub fn certificate(id: &str, serial: &str, password: &str) -> CertificateEntry {
         CertificateEntry {
             id: value(id),
             subject: Subject::Client {
@@ -377,6 +468,7 @@ mod tests {
         password: Option<TokenHash>,
         common_name: &'static str,
         username: Option<&'static str>,
+        client_ip: Option<&'static str>,
         now: i64,
     }
 
@@ -388,6 +480,7 @@ mod tests {
                 password: Some(crate::entropy::token_hash("password")),
                 common_name: "ada@example.com",
                 username: Some("ada@example.com"),
+                client_ip: Some("198.51.100.2"),
                 now: NOW,
             }
         }
@@ -400,7 +493,7 @@ mod tests {
             password: shown.password.as_ref(),
             common_name: shown.common_name,
             username: shown.username,
-            client_ip: None,
+            client_ip: shown.client_ip.map(value),
             now: at(shown.now),
         };
         admit(state, &attempt).map(|it| it.user_id.to_string()).map_err(|it| it.reason)
@@ -474,6 +567,64 @@ mod tests {
         state.users.clear();
         let shown = Shown { common_name: "eve@example.com", now: NOW + 7200, ..Shown::default() };
         assert_eq!(decide(&state, &shown), Err(Reason::CertificateRevoked));
+    }
+
+    /// A rule for everybody that lists `cidr`.
+    pub fn fence(state: &mut State, mode: Mode, cidr: &str) {
+        let (name, description) = (value("rule"), value(""));
+        let definition = geo_fence_rule::Definition { name, cidr: value(cidr), description };
+        state.fences.insert(value("fence-1"), FenceEntry::new(definition));
+        state.fences.attach_globally(&value("fence-1"));
+        state.fences.settings = geo_fence::Values { enabled: true, mode };
+    }
+
+    #[test]
+    fn the_fence_comes_last_and_turns_away_where_it_is_enforced() {
+        let elsewhere = || Shown { client_ip: Some("203.0.113.9"), ..Shown::default() };
+        let nowhere = || Shown { client_ip: None, ..Shown::default() };
+        let mut state = world();
+        fence(&mut state, Mode::Enforce, "198.51.100.0/24");
+        assert_eq!(decide(&state, &Shown::default()).as_deref(), Ok("usr-ada"));
+        assert_eq!(decide(&state, &elsewhere()), Err(Reason::OutsideGeoFence));
+        assert_eq!(decide(&state, &nowhere()), Err(Reason::NoClientIp));
+
+        state.users.get_mut(&value("usr-ada")).unwrap().groups.clear();
+        assert_eq!(decide(&state, &elsewhere()), Err(Reason::NotGranted));
+        let mut state = world();
+        fence(&mut state, Mode::Audit, "198.51.100.0/24");
+        for shown in [Shown::default(), elsewhere(), nowhere()] {
+            assert_eq!(decide(&state, &shown).as_deref(), Ok("usr-ada"));
+        }
+        state.fences.settings.enabled = false;
+        assert_eq!(decide(&state, &elsewhere()).as_deref(), Ok("usr-ada"));
+    }
+
+    #[test]
+    fn an_audited_fence_says_whom_it_would_have_refused() {
+        let would_be_denied = |mode, ip: Option<&str>| {
+            let mut state = world();
+            fence(&mut state, mode, "198.51.100.0/24");
+            let (gateway_id, serial) = (value("gw-east"), value("5a0f"));
+            let attempt = Attempt {
+                gateway_id: &gateway_id,
+                serial: Some(&serial),
+                password: None,
+                common_name: "ada@example.com",
+                username: None,
+                client_ip: ip.map(value),
+                now: at(NOW),
+            };
+            admit(&state, &attempt).unwrap().would_be_denied()
+        };
+        let denied = |reason| {
+            let certificate_id = Some(value("cfg-1"));
+            Some(Denied { reason, certificate_id, user_id: Some(value("usr-ada")) })
+        };
+        assert_eq!(would_be_denied(Mode::Enforce, Some("198.51.100.2")), None);
+        assert_eq!(would_be_denied(Mode::Audit, Some("::ffff:198.51.100.2")), None);
+        let outside = would_be_denied(Mode::Audit, Some("203.0.113.9"));
+        assert_eq!(outside, denied(Reason::OutsideGeoFence));
+        assert_eq!(would_be_denied(Mode::Audit, None), denied(Reason::NoClientIp));
     }
 
     #[test]

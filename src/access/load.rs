@@ -2,6 +2,7 @@
 //!
 //! A row that does not read as what we write is damage: the server then says so and does not start.
 
+use super::fences::FenceEntry;
 use super::sessions::SessionEntry;
 use super::state::{
     ApiKeyEntry, Authority, CertificateEntry, EXPIRED_KEPT, GatewayEntry, LOST_KEPT, LoginEntry,
@@ -13,13 +14,14 @@ use gatekey_aggregates::certificate::Subject;
 use gatekey_aggregates::gateway::Configuration;
 use gatekey_aggregates::user::{ApiKey, Profile};
 use gatekey_aggregates::values::{GatewayId, UserId, canonical_ip, from_micros};
-use gatekey_aggregates::{PersonId, Personal};
+use gatekey_aggregates::{PersonId, Personal, geo_fence_rule};
 use gatekey_projections::Db;
 use gatekey_projections::access_rules::AccessRuleRow;
 use gatekey_projections::api_keys::ApiKeyRow;
 use gatekey_projections::certificates::{CLIENT, CertificateRow};
 use gatekey_projections::connections::ConnectionRow;
 use gatekey_projections::gateways::GatewayRow;
+use gatekey_projections::geo_fence_rules::GeoFenceRuleRow;
 use gatekey_projections::index::{Since, Snapshot, snapshot};
 use gatekey_projections::logins::LoginRow;
 use gatekey_projections::users::UserRow;
@@ -181,6 +183,26 @@ fn assemble(snapshot: Snapshot) -> Result<State, LoadError> {
         let id = read(&row.access_rule_id).map_err(&failed)?;
         state.assign_group(&id, read(&row.group_name).map_err(&failed)?);
     }
+    state.fences.settings = snapshot.geo_fence;
+    for row in &snapshot.geo_fence_rules {
+        let failed = damaged("geo_fence_rules", &row.id);
+        let id = read(&row.id).map_err(&failed)?;
+        let entry = FenceEntry::new(fence_rule(row).map_err(&failed)?);
+        state.fences.insert(id, entry);
+        if row.global_since.is_some() {
+            state.fences.attach_globally(&read(&row.id).map_err(&failed)?);
+        }
+    }
+    for row in &snapshot.geo_fence_rule_users {
+        let failed = damaged("geo_fence_rule_users", &row.geo_fence_rule_id);
+        let id = read(&row.geo_fence_rule_id).map_err(&failed)?;
+        state.fences.attach_user(&id, read(&row.user_id).map_err(&failed)?);
+    }
+    for row in &snapshot.geo_fence_rule_groups {
+        let failed = damaged("geo_fence_rule_groups", &row.geo_fence_rule_id);
+        let id = read(&row.geo_fence_rule_id).map_err(&failed)?;
+        state.fences.attach_group(&id, read(&row.group_name).map_err(&failed)?);
+    }
     for row in &snapshot.connections {
         let entry = session(row).map_err(damaged("connections", &row.id))?;
         state.sessions.insert(entry);
@@ -256,6 +278,14 @@ fn rule(row: &AccessRuleRow) -> Result<Definition, Wrong> {
         protocol: row.protocol.as_deref().map(named).transpose()?,
         network_id: maybe(row.network_id.as_ref())?,
         active: row.active,
+    })
+}
+
+fn fence_rule(row: &GeoFenceRuleRow) -> Result<geo_fence_rule::Definition, Wrong> {
+    Ok(geo_fence_rule::Definition {
+        name: read(&row.name)?,
+        cidr: read(&row.cidr)?,
+        description: read(&row.description)?,
     })
 }
 

@@ -1,14 +1,22 @@
 //! Who may connect: the access index (what is true now, in memory) and the decision (pure).
 
 mod decision;
+mod explain;
+mod fence;
+mod fences;
 mod index;
 mod load;
 mod sessions;
 mod state;
 
 pub use decision::{
-    Admitted, Attempt, Denied, Reason, admit, check_user, effective_rules, is_within,
+    Admitted, Attempt, Denied, Reason, Way, admit, check_user, effective_rules, is_within,
 };
+pub use explain::{
+    Check, Destination, Explanation, Host, Outcome, Question, Reach, Unknown, explain, said,
+};
+pub use fence::{Fence, Level, Verdict, check_fence, judge};
+pub use fences::{FenceEntry, FenceRules, Fences};
 pub use index::AccessIndex;
 pub use load::{LoadError, load};
 pub use sessions::{SessionEntry, Sessions};

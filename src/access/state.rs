@@ -3,6 +3,7 @@
 //! A pure function of the log, like a view: [`State::apply`] is its fold. Verify, client-rules,
 //! all-rules, heartbeat and every request's authentication read it and no database.
 
+use super::fences::Fences;
 use super::sessions::{SessionEntry, Sessions};
 use crate::openvpn::{ServerSettings, config_version};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,11 +15,11 @@ use gatekey_aggregates::session::{self, EndReason};
 use gatekey_aggregates::settings::Values;
 use gatekey_aggregates::user::{self, ApiKey, Profile};
 use gatekey_aggregates::values::{
-    AccessRuleId, ApiKeyId, CertificateId, Cidr, CommonName, GatewayId, GroupName, LoginId,
-    NetworkId, ResourceName, RevocationReason, Role, SecretId, Serial, SessionId, TokenHash,
-    UserId, canonical_ip,
+    AccessRuleId, ApiKeyId, CertificateId, Cidr, CommonName, GatewayId, GeoFenceRuleId, GroupName,
+    LoginId, NetworkId, ResourceName, RevocationReason, Role, SecretId, Serial, SessionId,
+    TokenHash, UserId, canonical_ip,
 };
-use gatekey_aggregates::{Event, Recorded, authority, network, settings};
+use gatekey_aggregates::{Event, Recorded, authority, geo_fence, network, settings};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -181,6 +182,10 @@ pub struct State {
     pub serials_by_token: HashMap<TokenHash, Serial>,
     /// Serials of clients' certificates by gateway and common name, the oldest first.
     pub serials_by_name: HashMap<(GatewayId, CommonName), Vec<Serial>>,
+    /// Serials of clients' certificates by their owner.
+    pub serials_by_owner: HashMap<UserId, BTreeSet<Serial>>,
+    /// The geo-fence.
+    pub fences: Fences,
     /// Open connections, and those lost with their gateway.
     pub sessions: Sessions,
     /// By hash of their token.
@@ -226,6 +231,12 @@ impl State {
                 }
             }
             Event::Settings(settings::Event::Changed { values }) => self.settings = *values,
+            Event::GeoFence(geo_fence::Event::Changed { values }) => self.fences.settings = *values,
+            Event::GeoFenceRule(event) => {
+                if let Ok(id) = recorded.aggregate_id.parse::<GeoFenceRuleId>() {
+                    self.fences.apply(id, event);
+                }
+            }
             Event::Attempt(_) => {}
         }
     }
@@ -382,6 +393,7 @@ impl State {
                 for gateway in self.gateways.values_mut() {
                     gateway.users.remove(&id);
                 }
+                self.fences.forget_user(&id);
                 for rule in self.rules_by_user.remove(&id).into_iter().flatten() {
                     if let Some(rule) = self.rules.get_mut(&rule) {
                         rule.users.remove(&id);
@@ -502,7 +514,10 @@ impl State {
 
     /// Adds a certificate as it is.
     pub fn insert_certificate(&mut self, entry: CertificateEntry) {
-        if let Subject::Client { token_hash, gateway_id, common_name, .. } = &entry.subject {
+        if let Subject::Client { user_id, token_hash, gateway_id, common_name, .. } = &entry.subject
+        {
+            let of_owner = self.serials_by_owner.entry(user_id.clone()).or_default();
+            of_owner.insert(entry.serial.clone());
             self.serials_by_token.insert(token_hash.clone(), entry.serial.clone());
             if let Some(name) = common_name.open() {
                 let key = (gateway_id.clone(), name.clone());
@@ -577,6 +592,10 @@ impl State {
         self.serials.retain(|_, serial| certificates.contains_key(serial));
         self.serials_by_token.retain(|_, serial| certificates.contains_key(serial));
         self.serials_by_name.retain(|_, serials| {
+            serials.retain(|serial| certificates.contains_key(serial));
+            !serials.is_empty()
+        });
+        self.serials_by_owner.retain(|_, serials| {
             serials.retain(|serial| certificates.contains_key(serial));
             !serials.is_empty()
         });
@@ -660,6 +679,18 @@ impl State {
         if is_clear { self.newest_serial(gateway_id, common_name, now) } else { None }
     }
 
+    /// A user's certificates for a gateway that have not long expired.
+    pub fn certificates_of<'a>(
+        &'a self,
+        user_id: &UserId,
+        at: &GatewayId,
+    ) -> impl Iterator<Item = &'a CertificateEntry> {
+        let serials = self.serials_by_owner.get(user_id).into_iter().flatten();
+        serials.filter_map(|it| self.certificates.get(it)).filter(
+            move |it| matches!(&it.subject, Subject::Client { gateway_id, .. } if gateway_id == at),
+        )
+    }
+
     /// The certificate with this id.
     pub fn certificate(&self, id: &CertificateId) -> Option<&CertificateEntry> {
         self.serials.get(id).and_then(|serial| self.certificates.get(serial))
@@ -667,10 +698,10 @@ impl State {
 }
 
 /// Takes a rule out of what is assigned to `key`.
-fn leave_out<K: Eq + Hash>(
-    rules: &mut HashMap<K, BTreeSet<AccessRuleId>>,
+pub(super) fn leave_out<K: Eq + Hash, I: Ord>(
+    rules: &mut HashMap<K, BTreeSet<I>>,
     key: &K,
-    id: &AccessRuleId,
+    id: &I,
 ) {
     if let Some(ids) = rules.get_mut(key) {
         ids.remove(id);

@@ -9,6 +9,8 @@ use gatekey_aggregates::attempt::Attempt;
 use gatekey_aggregates::authority::Authority;
 use gatekey_aggregates::certificate::Certificate;
 use gatekey_aggregates::gateway::Gateway;
+use gatekey_aggregates::geo_fence::GeoFence;
+use gatekey_aggregates::geo_fence_rule::GeoFenceRule;
 use gatekey_aggregates::login::Login;
 use gatekey_aggregates::network::Network;
 use gatekey_aggregates::session::Session;
@@ -61,6 +63,8 @@ async fn every_type<R: PersistedEventRepository>(
     repository: impl Fn() -> R,
 ) -> usize {
     of_type::<AccessRule, R>(log, streams, repository()).await
+        + of_type::<GeoFence, R>(log, streams, repository()).await
+        + of_type::<GeoFenceRule, R>(log, streams, repository()).await
         + of_type::<Attempt, R>(log, streams, repository()).await
         + of_type::<Authority, R>(log, streams, repository()).await
         + of_type::<Certificate, R>(log, streams, repository()).await

@@ -50,6 +50,8 @@ id!(/// A network.
     NetworkId, "net-", "net-01k9x3");
 id!(/// An access rule.
     AccessRuleId, "rule-", "rule-01k9x3");
+id!(/// A rule of the geo-fence.
+    GeoFenceRuleId, "fence-", "fence-01k9x3");
 id!(/// An API key.
     ApiKeyId, "key-", "key-01k9x3");
 id!(/// A row of the secrets table.

@@ -14,8 +14,8 @@ mod token;
 pub use address::{Cidr, Host, Hostname, HostnameWildcard, PortRange, VpnSubnet, canonical_ip};
 pub use certificate::{CommonName, RevocationReason, Serial};
 pub use id::{
-    AccessRuleId, ApiKeyId, CertificateId, GatewayId, LoginId, NetworkId, SecretId, SessionId,
-    UserId,
+    AccessRuleId, ApiKeyId, CertificateId, GatewayId, GeoFenceRuleId, LoginId, NetworkId, SecretId,
+    SessionId, UserId,
 };
 pub use names::{Description, DisplayName, Email, GroupName, ResourceName, Role, Username, clip};
 pub use openvpn::{CryptoProfile, Transport};

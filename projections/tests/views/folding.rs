@@ -18,12 +18,14 @@ fn stream(event: &Event, n: u8) -> String {
         Event::AccessRule(_) => "rule-",
         Event::Certificate(_) => "cfg-",
         Event::Gateway(_) => "gw-",
+        Event::GeoFenceRule(_) => "fence-",
         Event::Login(_) => "ses-",
         Event::Network(_) => "net-",
         Event::Session(_) => "con-",
         Event::User(_) => "usr-",
         Event::Attempt(_) => return "node/2026-11-24".to_owned(),
         Event::Authority(_) => return "authority".to_owned(),
+        Event::GeoFence(_) => return "geo-fence".to_owned(),
         Event::Settings(_) => return "settings".to_owned(),
     };
     format!("{prefix}{}", char::from(b'a' + n % 3))
@@ -33,8 +35,10 @@ fn stream(event: &Event, n: u8) -> String {
 fn narrow(mut event: Event, n: u8) -> Event {
     use gatekey_aggregates::access_rule::Event::{GroupAssigned, GroupUnassigned};
     use gatekey_aggregates::gateway::Event::{GroupGranted, GroupRevoked};
+    use gatekey_aggregates::geo_fence_rule::Event::{GroupAttached, GroupDetached};
     if let Event::Gateway(GroupGranted { group } | GroupRevoked { group })
-    | Event::AccessRule(GroupAssigned { group } | GroupUnassigned { group }) = &mut event
+    | Event::AccessRule(GroupAssigned { group } | GroupUnassigned { group })
+    | Event::GeoFenceRule(GroupAttached { group } | GroupDetached { group }) = &mut event
     {
         *group = ["a", "b"][usize::from(n % 2)].parse().unwrap();
     }

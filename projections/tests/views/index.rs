@@ -5,7 +5,7 @@ use crate::world::{World, at, on_each};
 use gatekey_aggregates::session::EndReason;
 use gatekey_aggregates::settings::{self, Values};
 use gatekey_aggregates::values::RevocationReason;
-use gatekey_aggregates::{access_rule, gateway, login, user};
+use gatekey_aggregates::{access_rule, gateway, geo_fence, geo_fence_rule, login, user};
 use gatekey_projections::Table;
 use gatekey_projections::index::{Since, Snapshot, snapshot};
 use std::collections::BTreeSet;
@@ -32,6 +32,7 @@ async fn an_empty_log_gives_an_empty_snapshot() {
 async fn a_snapshot_holds_what_still_matters() {
     on_each(async |mut world: World| {
         let values = Values { login_idle_minutes: 7, ..Values::default() };
+        let fence = geo_fence::Values { enabled: true, mode: geo_fence::Mode::Audit };
         world
             .commit(vec![
                 ("authority", authority_created()),
@@ -45,6 +46,9 @@ async fn a_snapshot_holds_what_still_matters() {
                 ("gw-b", registered("west")),
                 ("rule-a", created_rule(rule_definition("wiki"))),
                 ("rule-b", created_rule(rule_definition("files"))),
+                ("geo-fence", geo_fence::Event::Changed { values: fence }.into()),
+                ("fence-a", created_fence_rule("office", "198.51.100.0/24")),
+                ("fence-b", created_fence_rule("hotel", "203.0.113.0/24")),
             ])
             .await;
         for gateway in ["gw-a", "gw-b"] {
@@ -64,6 +68,16 @@ async fn a_snapshot_holds_what_still_matters() {
                     (rule, user_assigned("usr-a")),
                     (rule, user_assigned("usr-b")),
                     (rule, group_assigned("ops")),
+                ])
+                .await;
+        }
+        for rule in ["fence-a", "fence-b"] {
+            world
+                .commit(vec![
+                    (rule, geo_fence_rule::Event::GloballyAttached {}.into()),
+                    (rule, fenced_user("usr-a")),
+                    (rule, fenced_user("usr-b")),
+                    (rule, fenced_group("ops")),
                 ])
                 .await;
         }
@@ -102,10 +116,11 @@ async fn a_snapshot_holds_what_still_matters() {
                 ("net-b", deleted_network()),
                 ("gw-b", gateway::Event::Deleted {}.into()),
                 ("rule-b", access_rule::Event::Deleted {}.into()),
+                ("fence-b", geo_fence_rule::Event::Deleted {}.into()),
             ])
             .await;
         let it = snapshot(&world.db, since()).await.unwrap();
-        assert_eq!(it.position, 56);
+        assert_eq!(it.position, 68);
         assert_eq!(ids(&it.gateways), ["gw-a"]);
         assert_eq!(ids(&it.gateway_users), ["gw-a/usr-a"]);
         assert_eq!(ids(&it.gateway_groups), ["gw-a/ops"]);
@@ -121,6 +136,10 @@ async fn a_snapshot_holds_what_still_matters() {
         assert_eq!(connections, ["con-a", "con-c", "con-e"]);
         assert_eq!(ids(&it.logins), ["ses-a"]);
         assert_eq!(ids(&it.api_keys), ["key-a", "key-c"]);
+        assert_eq!(it.geo_fence, fence);
+        assert_eq!(ids(&it.geo_fence_rules), ["fence-a"]);
+        assert_eq!(ids(&it.geo_fence_rule_users), ["fence-a/usr-a"]);
+        assert_eq!(ids(&it.geo_fence_rule_groups), ["fence-a/ops"]);
         assert_eq!(it.settings, values);
         assert_eq!(it.authority.unwrap().key, "sec-ca");
     })

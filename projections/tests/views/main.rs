@@ -16,8 +16,8 @@ mod postgres;
 mod epilogue;
 
 use gatekey_aggregates::{
-    Event, PersonId, Personal, access_rule, attempt, authority, certificate, gateway, login,
-    network, session, settings, user, values,
+    Event, PersonId, Personal, access_rule, attempt, authority, certificate, gateway, geo_fence,
+    geo_fence_rule, login, network, session, settings, user, values,
 };
 
 mod access_rules;
@@ -26,6 +26,7 @@ mod certificates;
 mod connections;
 mod folding;
 mod gateways;
+mod geo_fences;
 mod index;
 mod lists;
 mod networks;

@@ -5,7 +5,7 @@ use gatekey_aggregates::gateway::{self, Configuration};
 use gatekey_aggregates::user::{self, ApiKey, Profile};
 use gatekey_aggregates::values::{CryptoProfile, GroupName, RevocationReason, Role, Transport};
 use gatekey_aggregates::{
-    Event, PersonId, Personal, access_rule, authority, login, network, session,
+    Event, PersonId, Personal, access_rule, authority, geo_fence_rule, login, network, session,
 };
 use gatekey_projections::{Sort, Wanted};
 use std::collections::BTreeSet;
@@ -164,6 +164,22 @@ pub fn user_assigned(user_id: &str) -> Event {
 
 pub fn group_assigned(group: &str) -> Event {
     access_rule::Event::GroupAssigned { group: value(group) }.into()
+}
+
+pub fn fence_definition(name: &str, cidr: &str) -> geo_fence_rule::Definition {
+    geo_fence_rule::Definition { name: value(name), cidr: value(cidr), description: value("") }
+}
+
+pub fn created_fence_rule(name: &str, cidr: &str) -> Event {
+    geo_fence_rule::Event::Created { definition: fence_definition(name, cidr) }.into()
+}
+
+pub fn fenced_group(group: &str) -> Event {
+    geo_fence_rule::Event::GroupAttached { group: value(group) }.into()
+}
+
+pub fn fenced_user(user_id: &str) -> Event {
+    geo_fence_rule::Event::UserAttached { user_id: value(user_id) }.into()
 }
 
 pub fn client_certificate(user_id: &str, serial: &str, not_after: i64) -> Issuance {

@@ -9,6 +9,10 @@ use gatekey_projections::connections::ConnectionRow;
 use gatekey_projections::gateways::{
     GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow,
 };
+use gatekey_projections::geo_fence::GeoFenceRow;
+use gatekey_projections::geo_fence_rules::{
+    GeoFenceRuleGroupRow, GeoFenceRuleRow, GeoFenceRuleUserRow,
+};
 use gatekey_projections::logins::{LoginFailureRow, LoginRow};
 use gatekey_projections::networks::NetworkRow;
 use gatekey_projections::settings::SettingsRow;
@@ -43,8 +47,9 @@ macro_rules! tables {
 
 tables! {
     AccessRuleGroupRow, AccessRuleRow, AccessRuleUserRow, ApiKeyRow, AuthorityRow, CertificateRow,
-    ConnectionRow, GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow, LoginFailureRow,
-    LoginRow, NetworkRow, SettingsRow, TotalRow, UserGroupRow, UserRow,
+    ConnectionRow, GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow, GeoFenceRow,
+    GeoFenceRuleGroupRow, GeoFenceRuleRow, GeoFenceRuleUserRow, LoginFailureRow, LoginRow,
+    NetworkRow, SettingsRow, TotalRow, UserGroupRow, UserRow,
 }
 
 #[tokio::test]

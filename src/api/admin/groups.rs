@@ -33,12 +33,14 @@ struct Group {
     gateways: i64,
     /// How many access rules were assigned to it.
     access_rules: i64,
+    /// How many rules of the geo-fence were attached to it.
+    geo_fence_rules: i64,
 }
 
 impl From<users::Group> for Group {
     fn from(it: users::Group) -> Self {
-        let users::Group { name, members, gateways, access_rules } = it;
-        Self { name, members, gateways, access_rules }
+        let users::Group { name, members, gateways, access_rules, geo_fence_rules } = it;
+        Self { name, members, gateways, access_rules, geo_fence_rules }
     }
 }
 

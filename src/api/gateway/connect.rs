@@ -163,6 +163,8 @@ struct Granted {
     serial: Serial,
     common_name: CommonName,
     user_id: UserId,
+    /// By a geo-fence that is only audited.
+    would_be_denied: Option<Denied>,
     answer: Answer,
 }
 
@@ -201,6 +203,7 @@ pub async fn connect(
             .into_response());
         }
     };
+    granted.audit(&app, &gateway_id, &body, &metadata, now);
     let answer = std::mem::take(&mut granted.answer);
     let session_id = match &body.event_id {
         Some(event_id) => session_named(&granted.certificate_id, event_id),
@@ -294,6 +297,7 @@ fn decide(
         serial: admitted.certificate.serial.clone(),
         common_name: admitted.common_name.clone(),
         user_id: admitted.user_id.clone(),
+        would_be_denied: admitted.would_be_denied(),
         answer: Answer {
             allow: true,
             client_config: pushed.client_config(),
@@ -303,6 +307,24 @@ fn decide(
             ..Answer::default()
         },
     })
+}
+
+impl Granted {
+    /// Writes down whom a geo-fence that is only audited would have refused.
+    fn audit(
+        &self,
+        app: &AppState,
+        gateway_id: &GatewayId,
+        body: &Request,
+        metadata: &Metadata,
+        now: DateTime<Utc>,
+    ) {
+        if let Some(denied) = &self.would_be_denied {
+            let attempt = attempt(gateway_id, body.serial_number.as_ref(), body, now);
+            let event = AttemptEvent::FenceWouldDeny;
+            take_down(&app.services, event, denied, &attempt, metadata.clone());
+        }
+    }
 }
 
 /// A connect that was granted.
@@ -524,7 +546,7 @@ pub async fn begin_found(
             return Ok(());
         }
         let name = found.common_name.as_str();
-        let known = app.polls.serial(gateway_id, vpn_ip, name, now);
+        let known = app.polls.client(gateway_id, vpn_ip, name, now).map(|(serial, _)| serial);
         let known = known.or_else(|| state.sole_serial(gateway_id, name, now).cloned());
         let newest = state.newest_serial(gateway_id, name, now).cloned();
         let is_good = |serial: &Serial| {
@@ -567,6 +589,7 @@ pub async fn begin_found(
     if is_over {
         return Ok(());
     }
+    granted.audit(app, gateway_id, &body, &metadata, now);
     let report = Report {
         gateway_id: gateway_id.clone(),
         session_id: session_found(&granted.certificate_id, vpn_ip, connected_at),

@@ -132,8 +132,8 @@ const POLLED: TimeDelta = TimeDelta::hours(1);
 /// Addresses whose clients are remembered at once; past this, the old ones go first.
 const MAX_POLLED: usize = 100_000;
 
-/// Remembers with which certificate who polls came in, should the connection end here and go on
-/// there. Cheap to clone.
+/// Remembers with which certificate, and from where, who polls came in, should the connection end here
+/// and go on there. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct PollMemory {
     polled: Arc<Mutex<HashMap<(GatewayId, IpAddr), Polled>>>,
@@ -143,6 +143,7 @@ struct Polled {
     at: DateTime<Utc>,
     common_name: String,
     serial: Serial,
+    client_ip: Option<IpAddr>,
 }
 
 impl PollMemory {
@@ -152,27 +153,29 @@ impl PollMemory {
         gateway_id: &GatewayId,
         vpn_ip: IpAddr,
         common_name: &str,
-        serial: &Serial,
+        (serial, client_ip): (&Serial, Option<IpAddr>),
         now: DateTime<Utc>,
     ) {
         let polled = &mut *self.polled.lock();
         make_room(polled, MAX_POLLED, |it| now - it.at <= POLLED);
-        let seen = Polled { at: now, common_name: common_name.to_owned(), serial: serial.clone() };
+        let (common_name, serial) = (common_name.to_owned(), serial.clone());
+        let seen = Polled { at: now, common_name, serial, client_ip };
         polled.insert((gateway_id.clone(), vpn_ip), seen);
     }
 
-    /// The certificate of the client of that name that was last known at an address.
-    pub fn serial(
+    /// The certificate of the client of that name that was last known at an address, and from where
+    /// it came.
+    pub fn client(
         &self,
         gateway_id: &GatewayId,
         vpn_ip: IpAddr,
         common_name: &str,
         now: DateTime<Utc>,
-    ) -> Option<Serial> {
+    ) -> Option<(Serial, Option<IpAddr>)> {
         let polled = self.polled.lock();
         let seen = polled.get(&(gateway_id.clone(), vpn_ip))?;
         let is_it = seen.common_name == common_name && now - seen.at <= POLLED;
-        is_it.then(|| seen.serial.clone())
+        is_it.then(|| (seen.serial.clone(), seen.client_ip))
     }
 }
 

@@ -122,16 +122,16 @@ fn rules_of(
     let name = &body.user_id;
     let remembered = match (session, body.client_ip) {
         (Some(session), Some(ip)) => {
-            polls.saw(gateway_id, ip, name, &session.serial, now);
+            polls.saw(gateway_id, ip, name, (&session.serial, session.client_ip), now);
             None
         }
         // One that has ended here may go on there, with the certificate that it had.
-        (None, Some(ip)) => polls.serial(gateway_id, ip, name, now),
+        (None, Some(ip)) => polls.client(gateway_id, ip, name, now),
         (_, None) => None,
     };
     let serial = session
         .map(|it| &it.serial)
-        .or(remembered.as_ref())
+        .or(remembered.as_ref().map(|(serial, _)| serial))
         // An agent may ask before its report of the connection has arrived.
         .or_else(|| state.sole_serial(gateway_id, name, now));
     let attempt = Attempt {
@@ -140,7 +140,10 @@ fn rules_of(
         password: None,
         common_name: &body.user_id,
         username: None,
-        client_ip: session.and_then(|it| it.client_ip),
+        client_ip: match session {
+            Some(session) => session.client_ip,
+            None => remembered.as_ref().and_then(|(_, client_ip)| *client_ip),
+        },
         now,
     };
     let Ok(admitted) = admit(state, &attempt) else { return (Vec::new(), None) };

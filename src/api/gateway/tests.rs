@@ -14,6 +14,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use gatekey_aggregates::access_rule::{self, AccessRule, Definition, Target, TargetType};
 use gatekey_aggregates::certificate::{self, Certificate, Issuance, Subject};
 use gatekey_aggregates::gateway::{self, Configuration, Gateway};
+use gatekey_aggregates::geo_fence::{self, GeoFence};
+use gatekey_aggregates::geo_fence_rule::{self, GeoFenceRule};
 use gatekey_aggregates::network::{self, Network};
 use gatekey_aggregates::session::{self, EndReason, Session};
 use gatekey_aggregates::user::{self, Profile, User};
@@ -538,6 +540,36 @@ async fn a_revoked_certificate_reaches_nothing_through_another_of_the_same_name(
     assert_eq!(agents.polls("bob", "10.0.0.3").await, 0);
     agents.clock.advance(TimeDelta::hours(1) + TimeDelta::seconds(1));
     assert_eq!(agents.polls("ada", "10.0.0.3").await, 0);
+}
+
+/// From where a client came is known as long as with what: the fence measures it by that.
+#[tokio::test]
+async fn a_connection_that_ended_here_is_still_fenced_by_where_it_came_from() {
+    let agents = Agents::new().await;
+    agents.rule("rule-1", "10.9.0.1").await;
+    let assign = access_rule::Command::AssignUser(value("usr-ada"));
+    agents.run::<AccessRule>("rule-1", assign).await;
+    let definition = geo_fence_rule::Definition {
+        name: value("office"),
+        cidr: value("192.0.2.0/24"),
+        description: value(""),
+    };
+    let rule = "fence-1";
+    agents.run::<GeoFenceRule>(rule, geo_fence_rule::Command::Create(definition.clone())).await;
+    agents.run::<GeoFenceRule>(rule, geo_fence_rule::Command::AttachGlobally).await;
+    let values = geo_fence::Values { enabled: true, mode: geo_fence::Mode::Enforce };
+    agents.run::<GeoFence>(geo_fence::ID, geo_fence::Command::Change(values)).await;
+
+    // Before the report of the connection nobody knows from where it comes.
+    assert_eq!(agents.polls("ada", "10.0.0.2").await, 0);
+    agents.connect("a1", "10.0.0.2", json!({"client_ip": "192.0.2.7"})).await;
+    assert_eq!(agents.polls("ada", "10.0.0.2").await, 1);
+    agents.post("disconnect", disconnect(json!({"client_ip": "192.0.2.7"}))).await;
+    assert_eq!(agents.known(), []);
+    assert_eq!(agents.polls("ada", "10.0.0.2").await, 1);
+    let elsewhere = geo_fence_rule::Definition { cidr: value("203.0.113.0/24"), ..definition };
+    agents.run::<GeoFenceRule>(rule, geo_fence_rule::Command::Update(elsewhere)).await;
+    assert_eq!(agents.polls("ada", "10.0.0.2").await, 0);
 }
 
 #[tokio::test]

@@ -104,14 +104,18 @@ pub async fn verify(
         now: app.services.clock.now(),
     };
     let decided = decide(&app, &attempt);
-    if let Err(denied) = &decided {
-        take_down(&app.services, Event::VerifyDenied, denied, &attempt, metadata);
+    match &decided {
+        Ok(Verified { would_be_denied: Some(denied), .. }) => {
+            take_down(&app.services, Event::FenceWouldDeny, denied, &attempt, metadata);
+        }
+        Ok(_) => {}
+        Err(denied) => take_down(&app.services, Event::VerifyDenied, denied, &attempt, metadata),
     }
     let (allowed, reason, user) = match decided {
         Ok(user) => (true, None, Some(user)),
         Err(denied) => (false, Some(denied.reason), None),
     };
-    let (user_id, user_email) = user.unzip();
+    let (user_id, user_email) = user.map(|it| (it.user_id, it.user_email)).unzip();
     Ok(Json(Answer {
         allowed,
         code: reason.map(Reason::code),
@@ -123,13 +127,24 @@ pub async fn verify(
     }))
 }
 
-/// The decision: the user's id and e-mail, or the refusal.
-fn decide(app: &AppState, attempt: &Attempt<'_>) -> Result<(String, Option<String>), Denied> {
+/// Who was let in.
+struct Verified {
+    user_id: String,
+    user_email: Option<String>,
+    /// By a geo-fence that is only audited.
+    would_be_denied: Option<Denied>,
+}
+
+/// The decision.
+fn decide(app: &AppState, attempt: &Attempt<'_>) -> Result<Verified, Denied> {
     fresh_enough(app)?;
     let state = app.services.index.read();
     let admitted = admit(&state, attempt)?;
-    let email = admitted.user.profile.email.open().map(ToString::to_string);
-    Ok((admitted.user_id.to_string(), email))
+    Ok(Verified {
+        user_id: admitted.user_id.to_string(),
+        user_email: admitted.user.profile.email.open().map(ToString::to_string),
+        would_be_denied: admitted.would_be_denied(),
+    })
 }
 
 /// Nobody is let in on knowledge that is too old.

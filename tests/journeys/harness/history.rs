@@ -8,6 +8,8 @@ use gatekey_aggregates::attempt::Attempt;
 use gatekey_aggregates::authority::{self, Authority};
 use gatekey_aggregates::certificate::Certificate;
 use gatekey_aggregates::gateway::Gateway;
+use gatekey_aggregates::geo_fence::{self, GeoFence};
+use gatekey_aggregates::geo_fence_rule::GeoFenceRule;
 use gatekey_aggregates::login::Login;
 use gatekey_aggregates::network::Network;
 use gatekey_aggregates::session::Session;
@@ -31,11 +33,12 @@ pub struct History {
 }
 
 /// Types of aggregates.
-const TYPES: usize = 10;
+const TYPES: usize = 12;
 /// Streams of each type.
 const LETTERS: usize = 5;
 const ATTEMPTS: Ids = Ids::One("node/2026-11-24");
 const AUTHORITY: Ids = Ids::One(authority::ID);
+const GEO_FENCE: Ids = Ids::One(geo_fence::ID);
 const SETTINGS: Ids = Ids::One(settings::ID);
 /// What the commands that begin a stream look like.
 const FIRST: [&str; 5] = ["Create {", "Create(", "Register {", "Begin(", "Issue("];
@@ -83,6 +86,11 @@ impl History {
             6 => self.command::<Login>(Ids::Some("ses-"), first, arbitrary::login_command()),
             7 => self.command::<Attempt>(ATTEMPTS, None, arbitrary::attempt_command()),
             8 => self.command::<Authority>(AUTHORITY, None, arbitrary::authority_command()),
+            9 => self.command::<GeoFence>(GEO_FENCE, None, arbitrary::geo_fence_command()),
+            10 => {
+                let commands = arbitrary::geo_fence_rule_command();
+                self.command::<GeoFenceRule>(Ids::Some("fence-"), first, commands)
+            }
             _ => self.command::<Settings>(SETTINGS, None, arbitrary::settings_command()),
         }
     }
@@ -177,6 +185,8 @@ fn ids_of(event: &Event) -> Ids {
         Event::Login(_) => Ids::Some("ses-"),
         Event::Attempt(_) => ATTEMPTS,
         Event::Authority(_) => AUTHORITY,
+        Event::GeoFence(_) => GEO_FENCE,
+        Event::GeoFenceRule(_) => Ids::Some("fence-"),
         Event::Settings(_) => SETTINGS,
     }
 }

@@ -47,7 +47,8 @@ both! {
         let groups = admin.get("/admin/groups").await.list();
         assert_eq!(
             groups,
-            [json!({"name": "Site Ops", "members": 1, "gateways": 1, "access_rules": 1})]
+            [json!({"name": "Site Ops", "members": 1, "gateways": 1, "access_rules": 1,
+                "geo_fence_rules": 0})]
         );
         let members = admin.get("/admin/groups/Site%20Ops/members").await.list();
         assert_eq!(ids(&members), [&*ada.id]);
