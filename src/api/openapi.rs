@@ -113,6 +113,7 @@ pub fn base() -> OpenApi {
     add(named::<values::ApiKeyId>());
     add(named::<values::CertificateId>());
     add(named::<values::GatewayId>());
+    add(named::<values::GeoFenceRuleId>());
     add(named::<values::GroupName>());
     add(named::<values::LoginId>());
     add(named::<values::NetworkId>());

@@ -1,5 +1,7 @@
 //! Agents in the field work unchanged: what they send is understood, and what they read is there.
 
+mod explain;
+mod fence;
 mod heartbeat;
 mod reports;
 mod rules;

@@ -1,9 +1,11 @@
 //! `/admin/…`: what admins manage. Auditors may read all of it.
 
+mod access;
 mod access_rules;
 mod audit;
 mod connections;
 mod gateways;
+mod geo_fence;
 mod grants;
 mod groups;
 mod networks;
@@ -22,6 +24,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(access_rules::routes())
         .merge(users::routes())
         .merge(groups::routes())
+        .merge(geo_fence::routes())
+        .merge(access::routes())
         .merge(connections::routes())
         .merge(audit::routes())
         .merge(settings::routes())

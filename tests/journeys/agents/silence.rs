@@ -223,6 +223,32 @@ on_both! {
         assert_eq!(beat(&scene.gateway, known).await["needs_reprovision"], false);
     }
 
+    /// What a heartbeat finds is measured by the geo-fence like what is reported.
+    async fn what_a_heartbeat_finds_is_fenced(kind: Kind) {
+        let plane = Plane::start(kind, Clock::system().now()).await;
+        let scene = scene(&plane).await;
+        let gateway_id = scene.gateway.id.parse().unwrap();
+        let began = plane.clock.now().trunc_subsecs(0) - TimeDelta::seconds(90);
+        let client = merged(present(&scene), json!({"connected_at": began}));
+        let lists = async || {
+            beat(&scene.gateway, json!({"connected_clients": [client]})).await;
+            plane.heartbeat_is_taken_in(&gateway_id).await;
+            scene.open().await
+        };
+        let written = async |code: &str| {
+            eventually(code, SOON, || async { scene.events(code).await.into_iter().next() }).await
+        };
+        scene.admin.set_fence(true, "enforce").await;
+        assert_eq!(lists().await, Vec::<String>::new());
+        let denied = written("attempt.connect_denied").await;
+        assert_eq!(denied["payload"]["reason"], "outside_geo_fence");
+        scene.admin.set_fence(true, "audit").await;
+        assert_eq!(lists().await.len(), 1);
+        let noted = written("attempt.fence_would_deny").await;
+        assert_eq!(noted["payload"]["user_id"], scene.ada.id);
+        assert_eq!(noted["payload"]["client_ip"], CLIENT_IP);
+    }
+
     /// Its connect was lost on the way: a list of clients that says all of it begins the connection,
     /// once, if the whole decision says yes.
     async fn what_was_never_reported_is_found_by_a_heartbeat(kind: Kind) {

@@ -96,6 +96,29 @@ impl Api {
         self.post(&path, &json!({"user_id": user.id})).await.created();
     }
 
+    /// Switches the geo-fence on in this mode, or off.
+    pub async fn set_fence(&self, enabled: bool, mode: &str) {
+        let settings = json!({"enabled": enabled, "mode": mode});
+        self.put("/admin/geo-fence/settings", &settings).await.ok();
+    }
+
+    /// A rule of the geo-fence; its id.
+    pub async fn create_fence_rule(&self, name: &str, cidr: &str) -> String {
+        let body = json!({"name": name, "cidr": cidr});
+        id(&self.post("/admin/geo-fence/rules", &body).await.created())
+    }
+
+    /// Attaches a rule of the geo-fence: `global`, `groups/{name}` or `users/{id}`.
+    pub async fn fence(&self, to: &str, rule: &str) {
+        let path = format!("/admin/geo-fence/{to}");
+        self.post(&path, &json!({"rule_id": rule})).await.created();
+    }
+
+    /// Detaches it.
+    pub async fn unfence(&self, to: &str, rule: &str) {
+        self.delete(&format!("/admin/geo-fence/{to}/{rule}")).await.ok();
+    }
+
     /// A config of the caller's own for a gateway, downloaded.
     pub async fn generate_config(&self, gateway: &Gateway) -> Config {
         let body = json!({"gateway_id": gateway.id, "protocol": "openvpn"});

@@ -72,6 +72,9 @@ impl Operation {
     pub fn path_to_nothing(&self) -> String {
         let mut kind = "";
         let segments = self.template.split('/').map(|segment| {
+            if segment == "{rule_id}" {
+                return "fence-none";
+            }
             if segment.starts_with('{') {
                 return id_of_nothing(kind);
             }
@@ -99,6 +102,7 @@ fn id_of_nothing(kind: &str) -> &'static str {
         "users" => "usr-none",
         "networks" => "net-none",
         "access-rules" => "rule-none",
+        "rules" => "fence-none",
         "configs" | "download" => "cfg-none",
         "connections" => "con-none",
         "sessions" => "ses-none",

@@ -3,6 +3,7 @@
 mod audit;
 mod configs;
 mod gateways;
+mod geo_fence;
 mod grants;
 mod patch;
 mod server;

@@ -138,6 +138,10 @@ both! {
         admin.attach(&gateway, &network).await;
         let rule =
             admin.create_rule("rule", "ip", "10.0.0.1", json!({"network_id": network})).await;
+        let fence = id(&admin
+            .post("/admin/geo-fence/rules", &json!({"name": "rule", "cidr": "10.0.0.0/24"}))
+            .await
+            .created());
         for n in 1..40 {
             let user = json!({"username": format!("user-{n}"),
                 "email": format!("user-{n}@example.com"),
@@ -146,6 +150,20 @@ both! {
             let other = admin.create_gateway(&format!("gateway-{n}")).await;
             let network =
                 admin.create_network(&format!("network-{n}"), &format!("10.0.{n}.0/24")).await;
+            let ranges = json!({"name": format!("rule-{n}"), "cidr": format!("10.0.{n}.0/24")});
+            let range = admin.post("/admin/geo-fence/rules", &ranges).await.created();
+            let (of_user, of_group) = (
+                format!("/admin/geo-fence/users/{user}"),
+                format!("/admin/geo-fence/groups/group-{n}"),
+            );
+            for (list, rule) in [
+                ("/admin/geo-fence/global", id(&range)),
+                ("/admin/geo-fence/groups/everybody", id(&range)),
+                (&*of_user, fence.clone()),
+                (&*of_group, fence.clone()),
+            ] {
+                admin.post(list, &json!({"rule_id": rule})).await.created();
+            }
             admin.attach(&gateway, &network).await;
             admin.attach(&other, &network).await;
             admin
@@ -179,6 +197,11 @@ both! {
             format!("/admin/gateways/{}/networks", gateway.id),
             format!("/admin/access-rules/{rule}/users"),
             format!("/admin/access-rules/{rule}/groups"),
+            "/admin/geo-fence/rules".to_owned(),
+            "/admin/geo-fence/global".to_owned(),
+            "/admin/geo-fence/groups/everybody".to_owned(),
+            format!("/admin/geo-fence/rules/{fence}/users"),
+            format!("/admin/geo-fence/rules/{fence}/groups"),
         ] {
             let cost = |per_page: u32| {
                 let (admin, list) = (admin.clone(), list.clone());
@@ -209,7 +232,7 @@ struct Thing {
     required: &'static [&'static str],
 }
 
-fn things() -> [Thing; 4] {
+fn things() -> [Thing; 5] {
     [
         Thing {
             path: "/admin/gateways",
@@ -240,6 +263,15 @@ fn things() -> [Thing; 4] {
             }),
             change: json!({"name": "wikis", "type": "cidr", "value": "10.77.0.0/28"}),
             required: &["name", "type", "value"],
+        },
+        Thing {
+            path: "/admin/geo-fence/rules",
+            named: "name",
+            body: json!({
+                "name": "office", "cidr": "198.51.100.0/24", "description": "Where we sit",
+            }),
+            change: json!({"name": "offices", "cidr": "2001:db8::/32", "description": ""}),
+            required: &["name", "cidr"],
         },
         Thing {
             path: "/admin/users",

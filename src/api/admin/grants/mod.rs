@@ -117,12 +117,13 @@ async fn must_exist<K: Kind>(services: &Services, id: &K::Id) -> Result<(), ApiE
     if exists { Ok(()) } else { Err(ApiError::not_found()) }
 }
 
-fn no_such(field: &str, what: &str) -> ApiError {
+/// 400: the field names nothing that is there.
+pub fn no_such(field: &str, what: &str) -> ApiError {
     ApiError::invalid_field(field, format!("is the id of no {what}"))
 }
 
 /// A text as a segment of a path (RFC 3986).
-fn segment(text: &str) -> String {
+pub fn segment(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut path, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(char::from(byte));
