@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // Only tests use it.
 
 use crate::values::{
-    Cidr, CommonName, CryptoProfile, DisplayName, Email, PortRange, RevocationReason, Role,
+    Cidr, CommonName, CryptoProfile, DisplayName, Email, PortRange, RevocationReason, Role, Scope,
     SecretId, Serial, TokenHash, Transport, Username, VpnSubnet, canonical_ip, from_micros,
 };
 use crate::{
@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -192,25 +193,27 @@ fn role() -> BoxedStrategy<Role> {
 }
 
 fn api_key() -> BoxedStrategy<user::ApiKey> {
-    let limits = (option::of(time()), vec(cidr(), 0..3));
-    (
-        id("key-"),
-        name(),
-        string("gk_[a-z]{0,14}"),
-        token_hash(),
-        vec(string("\\*|gateways:read"), 0..3),
-        limits,
-    )
-        .prop_map(|(id, name, prefix, key_hash, scopes, (expires_at, source_cidrs))| user::ApiKey {
-            id,
-            name,
-            prefix,
-            key_hash,
-            scopes,
-            expires_at,
-            source_cidrs,
+    let limits = (option::of(time()), vec(cidr(), 0..3), option::of(id("key-")));
+    (id("key-"), name(), string("gk_[a-z]{0,14}"), token_hash(), vec(scope(), 0..3), limits)
+        .prop_map(|(id, name, prefix, key_hash, scopes, limits)| {
+            let (expires_at, source_cidrs, created_by) = limits;
+            user::ApiKey {
+                id,
+                name,
+                prefix,
+                key_hash,
+                scopes,
+                expires_at,
+                source_cidrs,
+                created_by,
+            }
         })
         .boxed()
+}
+
+/// Any scope.
+pub fn scope() -> BoxedStrategy<Scope> {
+    select(Scope::all().collect::<Vec<_>>()).boxed()
 }
 
 /// Any command on a user.

@@ -2,7 +2,7 @@
 
 use crate::root::{Fact, Refusal, RefusalKind, Root};
 use crate::values::{
-    ApiKeyId, Cidr, DisplayName, Email, GroupName, ResourceName, Role, SecretId, TokenHash,
+    ApiKeyId, Cidr, DisplayName, Email, GroupName, ResourceName, Role, Scope, SecretId, TokenHash,
     Username,
 };
 use crate::{Claim, ClaimKind, Personal};
@@ -20,8 +20,8 @@ pub const MAX_API_KEYS_EVER: usize = 1000;
 pub const MAX_SOURCE_CIDRS: usize = 32;
 /// Longest part of an API key that is shown, so that no whole key gets into the log by mistake.
 pub const MAX_KEY_PREFIX: usize = 16;
-/// The scope that allows all its owner may do; so far the only one.
-pub const SCOPE_ALL: &str = "*";
+/// Most scopes of an API key; there are fewer.
+pub const MAX_SCOPES: usize = 64;
 
 /// Who a user is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,25 +45,31 @@ pub struct ApiKey {
     pub prefix: String,
     /// Hash of the key.
     pub key_hash: TokenHash,
-    /// What it may do: only [`SCOPE_ALL`] so far.
-    pub scopes: Vec<String>,
+    /// What it may do, as far as its owner may; each once.
+    pub scopes: Vec<Scope>,
     /// When it ends by itself; none: never.
     pub expires_at: Option<DateTime<Utc>>,
     /// Where it may be used from; empty: anywhere.
     pub source_cidrs: Vec<Cidr>,
+    /// The key that it was made with, where it was one: it lasts no longer than that. That may be
+    /// another user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<ApiKeyId>,
 }
 
 /// What is remembered of an API key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyStatus {
     /// When it ends by itself.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The key that it was made with.
+    pub created_by: Option<ApiKeyId>,
     /// Whether it was revoked.
     pub revoked: bool,
 }
 
 impl KeyStatus {
-    fn is_live(self, now: DateTime<Utc>) -> bool {
+    fn is_live(&self, now: DateTime<Utc>) -> bool {
         !self.revoked && self.expires_at.is_none_or(|end| end > now)
     }
 }
@@ -139,7 +145,7 @@ pub enum Command {
         /// The time now: expired keys do not count.
         now: DateTime<Utc>,
     },
-    /// Take a key away.
+    /// Take a key away, and those that were made with it.
     RevokeApiKey(ApiKeyId),
     /// Remove them.
     Delete,
@@ -229,9 +235,15 @@ pub enum Error {
     /// The user never had that key.
     #[error("there is no such API key")]
     ApiKeyNotFound,
-    /// Anything but [`SCOPE_ALL`].
-    #[error("must be [\"{SCOPE_ALL}\"]")]
-    UnknownScope,
+    /// A key that may do nothing.
+    #[error("must name at least one scope")]
+    NoScope,
+    /// More than [`MAX_SCOPES`], or one of them twice.
+    #[error("must be at most {MAX_SCOPES} scopes, each once")]
+    TooManyScopes,
+    /// The key that makes it has just been revoked.
+    #[error("the API key that makes it is revoked")]
+    MakerRevoked,
     /// A key that has expired when it is made.
     #[error("must be in the future")]
     ExpiryPast,
@@ -254,7 +266,9 @@ impl Refusal for Error {
             Self::TooManyApiKeys => "too_many_api_keys",
             Self::ApiKeyExists => "api_key_exists",
             Self::ApiKeyNotFound => "api_key_not_found",
-            Self::UnknownScope
+            Self::MakerRevoked => "api_key_revoked",
+            Self::NoScope
+            | Self::TooManyScopes
             | Self::ExpiryPast
             | Self::TooManySourceCidrs
             | Self::PrefixTooLong => "invalid_api_key",
@@ -268,9 +282,11 @@ impl Refusal for Error {
             | Self::PasswordChanged
             | Self::Disabled
             | Self::TooManyApiKeys
-            | Self::ApiKeyExists => RefusalKind::Conflict,
+            | Self::ApiKeyExists
+            | Self::MakerRevoked => RefusalKind::Conflict,
             Self::TooManyGroups
-            | Self::UnknownScope
+            | Self::NoScope
+            | Self::TooManyScopes
             | Self::ExpiryPast
             | Self::TooManySourceCidrs
             | Self::PrefixTooLong => RefusalKind::Invalid,
@@ -280,7 +296,7 @@ impl Refusal for Error {
     fn field(&self) -> Option<&'static str> {
         match self {
             Self::TooManyGroups => Some("groups"),
-            Self::UnknownScope => Some("scopes"),
+            Self::NoScope | Self::TooManyScopes => Some("scopes"),
             Self::ExpiryPast => Some("expires_at"),
             Self::TooManySourceCidrs => Some("source_cidrs"),
             Self::PrefixTooLong => Some("prefix"),
@@ -398,10 +414,7 @@ impl User {
                 self.check_api_key(&api_key, now)?;
                 Some(Event::ApiKeyCreated { api_key })
             }
-            Command::RevokeApiKey(id) => {
-                let key = self.api_keys.get(&id).ok_or(Error::ApiKeyNotFound)?;
-                (!key.revoked).then_some(Event::ApiKeyRevoked { id })
-            }
+            Command::RevokeApiKey(id) => return self.revoked(id),
             Command::Delete => Some(Event::Deleted {}),
         };
         Ok(event.into_iter().collect())
@@ -422,8 +435,17 @@ impl User {
         if self.api_keys.contains_key(&key.id) {
             return Err(Error::ApiKeyExists);
         }
-        if key.scopes != [SCOPE_ALL] {
-            return Err(Error::UnknownScope);
+        // Another user's key is not known here: whoever asks vouches for it.
+        let maker = key.created_by.as_ref().and_then(|id| self.api_keys.get(id));
+        if maker.is_some_and(|it| it.revoked) {
+            return Err(Error::MakerRevoked);
+        }
+        if key.scopes.is_empty() {
+            return Err(Error::NoScope);
+        }
+        let distinct: BTreeSet<_> = key.scopes.iter().collect();
+        if distinct.len() != key.scopes.len() || key.scopes.len() > MAX_SCOPES {
+            return Err(Error::TooManyScopes);
         }
         if key.expires_at.is_some_and(|end| end <= now) {
             return Err(Error::ExpiryPast);
@@ -439,6 +461,27 @@ impl User {
             return Err(Error::TooManyApiKeys);
         }
         Ok(())
+    }
+
+    /// A key ends, and with it every key that was made with it, and with those in turn.
+    fn revoked(&self, id: ApiKeyId) -> Result<Vec<Event>, Error> {
+        if self.api_keys.get(&id).ok_or(Error::ApiKeyNotFound)?.revoked {
+            return Ok(Vec::new());
+        }
+        let mut ended = vec![id];
+        let mut next = 0;
+        while let Some(maker) = ended.get(next).cloned() {
+            let made = |it: &KeyStatus| !it.revoked && it.created_by.as_ref() == Some(&maker);
+            let more: Vec<_> = self
+                .api_keys
+                .iter()
+                .filter(|(id, it)| made(it) && !ended.contains(id))
+                .map(|(id, _)| id.clone())
+                .collect();
+            ended.extend(more);
+            next += 1;
+        }
+        Ok(ended.into_iter().map(|id| Event::ApiKeyRevoked { id }).collect())
     }
 
     fn evolve(&mut self, event: Event) {
@@ -460,7 +503,11 @@ impl User {
             Event::Disabled {} => self.disabled = true,
             Event::Enabled {} => self.disabled = false,
             Event::ApiKeyCreated { api_key } => {
-                let status = KeyStatus { expires_at: api_key.expires_at, revoked: false };
+                let status = KeyStatus {
+                    expires_at: api_key.expires_at,
+                    created_by: api_key.created_by,
+                    revoked: false,
+                };
                 self.api_keys.insert(api_key.id, status);
             }
             Event::ApiKeyRevoked { id } => {
@@ -545,9 +592,10 @@ mod tests {
             name: value("terraform"),
             prefix: "gk_abcdefgh".to_owned(),
             key_hash: value(&digest('a')),
-            scopes: vec![SCOPE_ALL.to_owned()],
+            scopes: vec![Scope::All],
             expires_at: Some(at(60)),
             source_cidrs: vec![value("10.0.0.0/8")],
+            created_by: None,
         }
     }
 
@@ -758,12 +806,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_that_makes_no_sense_is_refused() {
-        let (all, read) = (SCOPE_ALL.to_owned(), "gateways:read".to_owned());
         let net: Cidr = value("10.0.0.0/8");
         let wrong = [
-            (ApiKey { scopes: vec![], ..key("key-1") }, Error::UnknownScope),
-            (ApiKey { scopes: vec![read.clone()], ..key("key-1") }, Error::UnknownScope),
-            (ApiKey { scopes: vec![all, read], ..key("key-1") }, Error::UnknownScope),
+            (ApiKey { scopes: vec![], ..key("key-1") }, Error::NoScope),
+            (
+                ApiKey { scopes: vec![Scope::Read, Scope::Read], ..key("key-1") },
+                Error::TooManyScopes,
+            ),
             (ApiKey { expires_at: Some(at(0)), ..key("key-1") }, Error::ExpiryPast),
             (
                 ApiKey { source_cidrs: vec![net; MAX_SOURCE_CIDRS + 1], ..key("key-1") },
@@ -787,6 +836,56 @@ mod tests {
             .when_async(create_key(widest.clone()))
             .await
             .then_expect_events(vec![Event::ApiKeyCreated { api_key: widest }]);
+    }
+
+    #[tokio::test]
+    async fn with_a_key_ends_what_was_made_with_it() {
+        let made_with = |id: &str, maker: &str| Event::ApiKeyCreated {
+            api_key: ApiKey { created_by: Some(value(maker)), ..key(id) },
+        };
+        let revoked = |id: &str| Event::ApiKeyRevoked { id: value(id) };
+        let history = vec![
+            created(),
+            Event::ApiKeyCreated { api_key: key("key-1") },
+            made_with("key-2", "key-1"),
+            made_with("key-3", "key-2"),
+            made_with("key-4", "key-1"),
+            made_with("key-5", "key-of-another-user"),
+            Event::ApiKeyCreated { api_key: key("key-6") },
+            revoked("key-4"),
+        ];
+        let revoke = |id: &str| Command::RevokeApiKey(value(id));
+        given(history.clone()).when_async(revoke("key-1")).await.then_expect_events(vec![
+            revoked("key-1"),
+            revoked("key-2"),
+            revoked("key-3"),
+        ]);
+        given(history.clone())
+            .when_async(revoke("key-3"))
+            .await
+            .then_expect_events(vec![revoked("key-3")]);
+        // It makes no more of them.
+        let late = ApiKey { created_by: Some(value("key-4")), ..key("key-7") };
+        given(history.clone())
+            .when_async(create_key(late))
+            .await
+            .then_expect_error(Error::MakerRevoked);
+        let foreign = ApiKey { created_by: Some(value("key-of-another-user")), ..key("key-7") };
+        given(history)
+            .when_async(create_key(foreign.clone()))
+            .await
+            .then_expect_events(vec![Event::ApiKeyCreated { api_key: foreign }]);
+    }
+
+    #[test]
+    fn a_key_of_the_first_logs_is_still_read() {
+        let stored = serde_json::json!({"api_key_created": {"api_key": {
+            "id": "key-1", "name": "terraform", "prefix": "gk_abcdefgh",
+            "key_hash": digest('a'), "scopes": ["*"], "expires_at": null, "source_cidrs": []}}});
+        let event: Event = serde_json::from_value(stored.clone()).unwrap();
+        let Event::ApiKeyCreated { api_key } = &event else { panic!("{event:?}") };
+        assert_eq!((&*api_key.scopes, &api_key.created_by), (&[Scope::All][..], &None));
+        assert_eq!(serde_json::to_value(&event).unwrap(), stored);
     }
 
     #[tokio::test]
@@ -907,7 +1006,9 @@ mod tests {
             (Error::TooManyApiKeys, ("too_many_api_keys", Conflict, None)),
             (Error::ApiKeyExists, ("api_key_exists", Conflict, None)),
             (Error::ApiKeyNotFound, ("api_key_not_found", NotFound, None)),
-            (Error::UnknownScope, (key, Invalid, Some("scopes"))),
+            (Error::NoScope, (key, Invalid, Some("scopes"))),
+            (Error::TooManyScopes, (key, Invalid, Some("scopes"))),
+            (Error::MakerRevoked, ("api_key_revoked", Conflict, None)),
             (Error::ExpiryPast, (key, Invalid, Some("expires_at"))),
             (Error::TooManySourceCidrs, (key, Invalid, Some("source_cidrs"))),
             (Error::PrefixTooLong, (key, Invalid, Some("prefix"))),
@@ -915,7 +1016,6 @@ mod tests {
         for (error, expected) in answers {
             assert_eq!(answer(&error), expected);
         }
-        assert_eq!(Error::UnknownScope.to_string(), "must be [\"*\"]");
     }
 
     /// What the commands that were accepted should have made of a user.

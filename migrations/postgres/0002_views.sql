@@ -95,6 +95,7 @@ CREATE TABLE api_keys (
     scopes       text   NOT NULL,
     expires_at   bigint,
     source_cidrs text   NOT NULL,
+    created_by   text,
     created_at   bigint NOT NULL,
     revoked_at   bigint
 );

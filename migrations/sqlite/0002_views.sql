@@ -95,6 +95,7 @@ CREATE TABLE api_keys (
     scopes       text    NOT NULL,
     expires_at   integer,
     source_cidrs text    NOT NULL,
+    created_by   text,
     created_at   integer NOT NULL,
     revoked_at   integer
 ) STRICT;

@@ -26,6 +26,8 @@ table! {
         expires_at: Option<i64>,
         /// Where it may be used from; empty: anywhere.
         source_cidrs: Texts,
+        /// The key that it was made with; none: a login.
+        created_by: Option<String>,
         /// When it was made.
         created_at: i64,
         /// When it was revoked.
@@ -67,6 +69,7 @@ impl View for ApiKeys {
                 scopes: api_key.scopes.iter().collect(),
                 expires_at: api_key.expires_at.map(micros),
                 source_cidrs: api_key.source_cidrs.iter().collect(),
+                created_by: api_key.created_by.as_ref().map(ToString::to_string),
                 created_at: at,
                 revoked_at: None,
             }),

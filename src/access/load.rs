@@ -354,9 +354,10 @@ fn api_key(row: &ApiKeyRow) -> Result<ApiKeyEntry, Wrong> {
             name: read(&row.name)?,
             prefix: row.prefix.clone(),
             key_hash: read(&row.key_hash)?,
-            scopes: row.scopes.to_vec(),
+            scopes: row.scopes.iter().map(|it| read(it)).collect::<Result<_, _>>()?,
             expires_at: row.expires_at.map(from_micros),
             source_cidrs: row.source_cidrs.iter().map(|it| read(it)).collect::<Result<_, _>>()?,
+            created_by: maybe(row.created_by.as_ref())?,
         },
     })
 }

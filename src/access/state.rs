@@ -409,6 +409,27 @@ impl State {
         self.api_keys.insert(entry.key.key_hash.clone(), entry);
     }
 
+    /// Whether the keys that `key` goes back to are all still there: with a key ends what was made
+    /// with it, also what belongs to others, the moment it is revoked. The events that say so of
+    /// those come after.
+    pub fn has_makers(&self, key: &ApiKey) -> bool {
+        let mut made_by = key.created_by.as_ref();
+        // A key was there before what it made. In a log that says otherwise, nobody made it.
+        for _ in 0..=self.api_keys.len() {
+            let Some(id) = made_by else { return true };
+            let maker = self.api_key_hashes.get(id).and_then(|hash| self.api_keys.get(hash));
+            let Some(maker) = maker else { return false };
+            made_by = maker.key.created_by.as_ref();
+        }
+        false
+    }
+
+    /// Keys whose makers are gone, with their owners.
+    pub fn orphaned_api_keys(&self) -> Vec<(UserId, ApiKeyId)> {
+        let orphaned = self.api_keys.values().filter(|it| !self.has_makers(&it.key));
+        orphaned.map(|it| (it.user_id.clone(), it.key.id.clone())).collect()
+    }
+
     /// A person's logins are over the moment their password, role or standing changes; the events
     /// that say so come after.
     fn end_logins(&mut self, user_id: &UserId) {

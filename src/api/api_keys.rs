@@ -6,6 +6,7 @@ use super::openapi::{Access, callable_by};
 use super::{Answer, ApiError, Creating, Data, Filter, IdempotencyKey, List, Page, Path};
 use crate::app::AppState;
 use crate::auth::credential::new_api_key;
+use crate::auth::scopes::{self, Excess};
 use crate::auth::{Caller, Member, Proof};
 use crate::entropy::token_hash;
 use crate::event_log::Request;
@@ -13,10 +14,11 @@ use crate::services::Services;
 use axum::extract::State;
 use chrono::{DateTime, SubsecRound, Utc};
 use gatekey_aggregates::Recorded;
-use gatekey_aggregates::user::{ApiKey, Command, SCOPE_ALL, User};
-use gatekey_aggregates::values::{ApiKeyId, Cidr, ResourceName, from_micros};
+use gatekey_aggregates::user::{ApiKey, Command, User};
+use gatekey_aggregates::values::{ApiKeyId, Cidr, ResourceName, Scope, UserId, from_micros};
 use gatekey_projections::api_keys::{self, ApiKeyRow};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -42,8 +44,11 @@ pub struct ApiKeyBody {
     /// The first characters of the key.
     #[schema(example = "gk_3eJ0vXcQ")]
     pub prefix: String,
-    /// What it may do: so far only `*`, all that its owner may.
-    pub scopes: Vec<String>,
+    /// What it may do, as far as its owner may.
+    pub scopes: Vec<Scope>,
+    /// The key that it was made with, if it was one: it lasts no longer than that.
+    #[schema(required)]
+    pub created_by: Option<ApiKeyId>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it ends by itself; null: never.
@@ -71,7 +76,17 @@ impl TryFrom<api_keys::ApiKey> for ApiKeyBody {
             id: row.id.parse().map_err(ApiError::internal)?,
             name: row.name,
             prefix: row.prefix,
-            scopes: row.scopes.0,
+            scopes: row
+                .scopes
+                .iter()
+                .map(|it| it.parse())
+                .collect::<Result<_, _>>()
+                .map_err(ApiError::internal)?,
+            created_by: row
+                .created_by
+                .map(|it| it.parse())
+                .transpose()
+                .map_err(ApiError::internal)?,
             created_at: from_micros(row.created_at),
             expires_at: row.expires_at.map(from_micros),
             revoked_at: row.revoked_at.map(from_micros),
@@ -84,7 +99,7 @@ impl TryFrom<api_keys::ApiKey> for ApiKeyBody {
 
 /// A new API key, and the key itself.
 #[derive(Serialize, ToSchema)]
-struct NewApiKey {
+pub struct NewApiKey {
     /// For `Authorization: Bearer …`. Told this once.
     #[schema(example = "gk_3eJ0vXcQyZk8mVb1Jm8QvW0aXlS6hP2uTg9rYd4cE5o")]
     key: String,
@@ -119,29 +134,31 @@ async fn list(
     Ok(Page { data, meta: page.meta })
 }
 
+/// A new API key, before it is made.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateApiKey {
+pub struct CreateApiKey {
     name: ResourceName,
-    /// So far only `["*"]`: all that its owner may.
+    /// What it may do, as far as its owner may; without: all of that.
     #[serde(default = "all_scopes")]
-    #[schema(example = json!(["*"]))]
-    scopes: Vec<String>,
+    #[schema(min_items = 1, default = json!(["*"]), example = json!(["vpn:connect", "read:gateways"]))]
+    scopes: Vec<Scope>,
     /// When it ends by itself; without: never.
     expires_at: Option<DateTime<Utc>>,
-    /// The networks it may be used from; without: any.
+    /// The networks it may be used from, IPv4 and IPv6; without: any.
     #[serde(default)]
     source_cidrs: Vec<Cidr>,
 }
 
-fn all_scopes() -> Vec<String> {
-    vec![SCOPE_ALL.to_owned()]
+fn all_scopes() -> Vec<Scope> {
+    vec![Scope::All]
 }
 
 /// Make an API key
 ///
-/// It acts as its owner. The answer holds the key, this once. A key that is made with another one
-/// lasts no longer than that, and is of use from nowhere else.
+/// It acts as its owner, as far as its scopes go. The answer holds the key, this once. A key that is
+/// made with another one may no more than that, lasts no longer, and is of use from nowhere else;
+/// when that one is revoked, so is this.
 #[utoipa::path(
     post, path = "/api-keys", tag = "API keys", operation_id = "createApiKey",
     params(IdempotencyKey),
@@ -155,25 +172,46 @@ fn all_scopes() -> Vec<String> {
 async fn create(
     caller: Member,
     State(services): State<Arc<Services>>,
+    given: Creating<CreateApiKey>,
+) -> Result<Answer, ApiError> {
+    make(&services, &caller, &caller.user_id, "/api/v1/api-keys", given).await
+}
+
+/// Makes a key for `owner`, which is then found under `place`. With a key, none is made that is more
+/// than that.
+pub async fn make(
+    services: &Services,
+    caller: &Caller,
+    owner: &UserId,
+    place: &str,
     Creating { body: given, creation }: Creating<CreateApiKey>,
 ) -> Result<Answer, ApiError> {
-    // The log and its views keep microseconds.
-    let expires_at = given.expires_at.map(|at| at.trunc_subsecs(6));
-    not_beyond_the_callers_key(&caller, expires_at, &given.source_cidrs)?;
+    let maker = match &caller.proof {
+        Proof::ApiKey(own) => Some(own),
+        Proof::Session { .. } => None,
+    };
     let key = new_api_key(&services.entropy)?;
     let id: ApiKeyId = services.entropy.id()?;
+    let location = format!("{place}/{id}");
+    let mut seen = BTreeSet::new();
     let api_key = ApiKey {
-        id: id.clone(),
+        id,
         name: given.name,
         prefix: key.chars().take(PREFIX).collect(),
         key_hash: token_hash(&key),
-        scopes: given.scopes,
-        expires_at,
+        scopes: given.scopes.into_iter().filter(|scope| seen.insert(*scope)).collect(),
+        // The log and its views keep microseconds.
+        expires_at: given.expires_at.map(|at| at.trunc_subsecs(6)),
         source_cidrs: given.source_cidrs,
+        created_by: maker.map(|own| own.id.clone()),
     };
+    if let Some(own) = maker
+        && let Some(Excess { field, message }) = scopes::excess((&api_key).into(), own.into())
+    {
+        return Err(ApiError::invalid_field(field, message));
+    }
     let command = Command::CreateApiKey { api_key, now: services.clock.now() };
-    let request = Request::new::<User>(&caller.user_id, command, caller.metadata(None));
-    let location = format!("/api/v1/api-keys/{id}");
+    let request = Request::new::<User>(owner, command, caller.metadata(None));
     let make = move |events: &[Recorded]| {
         let row: ApiKeyRow = row(&api_keys::ApiKeys, events)?;
         let api_key = api_keys::ApiKey { row, last_used: None, last_ip: None };
@@ -181,33 +219,6 @@ async fn create(
         Answer::created(location.clone(), &NewApiKey { key: key.clone(), api_key })
     };
     Ok(creation.create::<User>(request, make).await?)
-}
-
-/// Else a key that somebody found would give them another, which lasts.
-fn not_beyond_the_callers_key(
-    caller: &Caller,
-    expires_at: Option<DateTime<Utc>>,
-    source_cidrs: &[Cidr],
-) -> Result<(), ApiError> {
-    let Proof::ApiKey(own) = &caller.proof else { return Ok(()) };
-    if let Some(end) = own.expires_at
-        && expires_at.is_none_or(|at| at > end)
-    {
-        let end = end.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
-        return Err(ApiError::invalid_field(
-            "expires_at",
-            format!("must not be after {end}, when the API key that makes it expires"),
-        ));
-    }
-    let within = |net: &Cidr| own.source_cidrs.iter().any(|outer| outer.covers(net));
-    let anywhere = source_cidrs.is_empty();
-    if !own.source_cidrs.is_empty() && (anywhere || !source_cidrs.iter().all(within)) {
-        return Err(ApiError::invalid_field(
-            "source_cidrs",
-            "must lie within those of the API key that makes it",
-        ));
-    }
-    Ok(())
 }
 
 /// One of the own API keys
@@ -229,7 +240,7 @@ async fn show(
 
 /// Revoke one of the own API keys
 ///
-/// It is refused from now on.
+/// It is refused from now on, and so is every key that was made with it.
 #[utoipa::path(
     delete, path = "/api-keys/{id}", tag = "API keys", operation_id = "revokeApiKey",
     params(("id" = ApiKeyId, Path)),
@@ -285,7 +296,7 @@ mod tests {
         assert_eq!(
             body,
             json!({"id": id, "name": "terraform", "prefix": &key[..11], "scopes": ["*"],
-                "created_at": "2027-01-15T08:00:00Z", "expires_at": null, "revoked_at": null,
+                "created_by": null, "created_at": "2027-01-15T08:00:00Z", "expires_at": null, "revoked_at": null,
                 "source_cidrs": [], "last_used_at": null, "last_used_ip": null})
         );
         let path = format!("/api/v1/api-keys/{id}");
@@ -302,7 +313,8 @@ mod tests {
         assert_eq!(valid.body["data"]["valid"], true);
         assert_eq!(
             valid.body["data"]["key"],
-            json!({"id": id, "name": "terraform", "scopes": ["*"], "expires_at": null})
+            json!({"id": id, "name": "terraform", "scopes": ["*"], "expires_at": null,
+                "source_cidrs": []})
         );
         assert_eq!(valid.body["data"]["user"]["username"], "ada");
         for other in [&client, &ada, &client.bearer("gk_unknown")] {
@@ -418,6 +430,78 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_narrow_key_makes_none_that_is_wider() {
+        let (_plane, _, client) = plane().await;
+        let ada = client.login("ada", PASSWORD).await;
+        let own = json!({"name": "own", "scopes": ["write:api-keys", "read", "read"]});
+        let made = ada.post("/api-keys", own).await;
+        assert_eq!(made.body["data"]["scopes"], json!(["write:api-keys", "read"]));
+        assert_eq!(made.body["data"]["created_by"], Value::Null);
+        let id = made.body["data"]["id"].clone();
+        let script = client.bearer(made.body["data"]["key"].as_str().unwrap());
+        for wider in [json!(["*"]), json!(["read", "vpn:connect"]), json!(["write:users"])] {
+            let answer = script.post("/api-keys", json!({"name": "x", "scopes": wider})).await;
+            assert_eq!(answer.status, 400);
+            let error = &answer.body["error"]["details"][0];
+            assert_eq!(error["field"], "scopes");
+            let words =
+                "must lie within those of the API key that makes it: `write:api-keys`, `read`";
+            assert_eq!(error["message"], words);
+        }
+        // Without scopes it would be all of them.
+        let answer = script.post("/api-keys", json!({"name": "x"})).await;
+        assert_eq!(answer.body["error"]["details"][0]["field"], "scopes");
+        let narrower = json!({"name": "x", "scopes": ["read:gateways", "audit:read"]});
+        let made = script.post("/api-keys", narrower).await;
+        assert_eq!((made.status, &made.body["data"]["created_by"]), (201, &id));
+    }
+
+    #[tokio::test]
+    async fn an_admins_key_for_another_lasts_no_longer_than_the_key_that_made_it() {
+        let (plane, _, client) = plane().await;
+        let admin = client.admin().await;
+        let (maker, key) = make(&admin, json!({"name": "maker"})).await;
+        let script = client.bearer(&key);
+        let ada = client.login("ada", PASSWORD).await;
+        let owner = ada.get("/users/me").await.body["data"]["id"].as_str().unwrap().to_owned();
+        let path = format!("/admin/users/{owner}/api-keys");
+        let issue = async |by: &Client, body: Value| {
+            let made = by.post(&path, body).await;
+            assert_eq!(made.status, 201, "{}", made.body);
+            let text = |name: &str| made.body["data"][name].as_str().unwrap().to_owned();
+            assert_eq!(made.headers["location"], format!("/api/v1{path}/{}", text("id")));
+            (text("id"), client.bearer(&text("key")))
+        };
+        let scopes = json!(["read:users", "write:api-keys"]);
+        let (child, by_child) = issue(&script, json!({"name": "child", "scopes": scopes})).await;
+        let (_, by_login) = issue(&admin, json!({"name": "by login", "scopes": ["read"]})).await;
+        // And one that the child made, for the same person.
+        let made = by_child.post("/api-keys", json!({"name": "x", "scopes": ["read:users"]})).await;
+        let by_grandchild = client.bearer(made.body["data"]["key"].as_str().unwrap());
+        for key in [&by_child, &by_login, &by_grandchild] {
+            assert_eq!(key.get("/users/me").await.body["data"]["username"], "ada");
+        }
+        assert_eq!(ada.get(&format!("/api-keys/{child}")).await.body["data"]["created_by"], maker);
+        assert_eq!(ada.post(&path, json!({"name": "x"})).await.status, 403);
+
+        assert_eq!(admin.delete(&format!("/api-keys/{maker}")).await.status, 200);
+        // At once, before anything has followed from it.
+        assert_eq!(by_child.get("/users/me").await.status, 401);
+        assert_eq!(by_grandchild.get("/users/me").await.status, 401);
+        assert_eq!(by_login.get("/users/me").await.status, 200);
+        for _ in 0..1000 {
+            if ada.get("/api-keys").await.body["meta"]["total"] == 1 {
+                let state = plane.state.services.index.read();
+                assert!(state.orphaned_api_keys().is_empty());
+                assert_eq!(state.api_keys.len(), 1);
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("they were not revoked");
+    }
+
+    #[tokio::test]
     async fn what_makes_no_sense_names_its_field() {
         let (_plane, _, client) = plane().await;
         let ada = client.login("ada", PASSWORD).await;
@@ -425,7 +509,8 @@ mod tests {
             (json!({}), "name"),
             (json!({"name": ""}), "name"),
             (json!({"name": "ci", "scopes": []}), "scopes"),
-            (json!({"name": "ci", "scopes": ["read"]}), "scopes"),
+            (json!({"name": "ci", "scopes": ["read", "gateways:read"]}), "scopes[1]"),
+            (json!({"name": "ci", "scopes": ["write:connections"]}), "scopes[0]"),
             (json!({"name": "ci", "expires_at": "2027-01-15T08:00:00Z"}), "expires_at"),
             (json!({"name": "ci", "expires_at": "soon"}), "expires_at"),
             (json!({"name": "ci", "source_cidrs": ["192.0.2.1/24"]}), "source_cidrs[0]"),

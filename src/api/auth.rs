@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use gatekey_aggregates::login::{Command, EndReason, Login, Method};
 use gatekey_aggregates::user::{self, ApiKey, User};
 use gatekey_aggregates::values::{
-    ApiKeyId, GroupName, LoginId, ResourceName, Role, UserId, from_micros,
+    ApiKeyId, Cidr, GroupName, LoginId, ResourceName, Role, Scope, UserId, from_micros,
 };
 use gatekey_projections::logins;
 use serde::{Deserialize, Serialize};
@@ -238,6 +238,8 @@ struct ChangePassword {
             headers(("Set-Cookie" = String, description = "Removes `gatekey_session`"))),
         (status = 409, description = "`no_password`: this user signs in otherwise. `password_changed`: somebody changed it meanwhile.",
             body = super::error::ErrorBody),
+        (status = 429, description = "`too_many_attempts`: `Retry-After` says when to go on.",
+            body = super::error::ErrorBody),
     )
 )]
 async fn change_password(
@@ -392,11 +394,13 @@ struct ValidKey {
 struct KeyFacts {
     id: ApiKeyId,
     name: ResourceName,
-    /// What it may do.
-    scopes: Vec<String>,
+    /// What it may do, as far as its owner may.
+    scopes: Vec<Scope>,
     /// When it ends by itself.
     #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
+    /// The networks it may be used from; empty: any.
+    source_cidrs: Vec<Cidr>,
 }
 
 /// Check an API key
@@ -410,10 +414,12 @@ struct KeyFacts {
     )
 )]
 async fn validate_api_key(caller: Member) -> Result<Data<ValidKey>, ApiError> {
-    let Proof::ApiKey(ApiKey { id, name, scopes, expires_at, .. }) = caller.proof.clone() else {
+    let Proof::ApiKey(ApiKey { id, name, scopes, expires_at, source_cidrs, .. }) =
+        caller.proof.clone()
+    else {
         return Err(ApiError::unauthorized());
     };
-    let key = KeyFacts { id, name, scopes, expires_at };
+    let key = KeyFacts { id, name, scopes, expires_at, source_cidrs };
     Ok(Data { data: ValidKey { valid: true, key, user: Me::from(&*caller) } })
 }
 

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use gatekey_aggregates::values::Scope;
 use gatekey_aggregates::{Refusal, RefusalKind};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -23,6 +24,8 @@ pub struct ApiError {
     pub details: Vec<FieldError>,
     /// After how many seconds another try makes sense (429 and 503).
     pub retry_after: Option<u32>,
+    /// The scope that an API key lacks (403).
+    pub needed_scope: Option<Scope>,
 }
 
 /// The body of an error answer.
@@ -59,7 +62,14 @@ impl ApiError {
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, message: message.into(), details: Vec::new(), retry_after: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            retry_after: None,
+            needed_scope: None,
+        }
     }
 
     /// 400: it can't be understood.
@@ -98,6 +108,17 @@ impl ApiError {
     /// 403 with a code of its own.
     pub fn forbidden_as(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    /// 403: an API key lacks a scope (RFC 6750, 3.1).
+    pub fn insufficient_scope(needed: Scope) -> Self {
+        Self {
+            needed_scope: Some(needed),
+            ..Self::forbidden_as(
+                "insufficient_scope",
+                format!("This API key lacks the scope `{needed}`"),
+            )
+        }
     }
 
     /// 404: there is no such thing, and no such route.
@@ -273,6 +294,12 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if let Some(scope) = self.needed_scope {
+            let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+            if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
         // For the layers outside: they see what it was without reading the body again.
         response.extensions_mut().insert(self);
         response
@@ -320,6 +347,19 @@ mod tests {
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         assert!(ApiError::unavailable("x").into_response().headers().contains_key("retry-after"));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_may_not_is_told_the_scope() {
+        let response = ApiError::insufficient_scope(Scope::VpnConnect).into_response();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert_eq!(
+            response.headers()[header::WWW_AUTHENTICATE],
+            r#"Bearer error="insufficient_scope", scope="vpn:connect""#
+        );
+        let body = body(response).await;
+        assert_eq!(body["error"]["code"], "insufficient_scope");
+        assert_eq!(body["error"]["message"], "This API key lacks the scope `vpn:connect`");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! readable at `/docs`.
 
 use axum::body::Bytes;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use axum::{Extension, Router};
@@ -22,11 +22,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::error::{ApiError, ErrorBody, ErrorContent, FieldError};
+use crate::auth::scopes::{Need, needed};
 
 /// Where the document is.
 pub const PATH: &str = "/api/v1/openapi.json";
 /// The extension of every operation that says who may call it: an [`Access`].
 pub const ACCESS: &str = "x-gatekey-access";
+
+/// The extension of every operation that says which scope an API key needs for it: a
+/// [`Scope`](values::Scope), or `none`.
+pub const SCOPE: &str = "x-gatekey-scope";
 
 /// Swagger UI puts styles into elements and pictures into its style sheet.
 const DOCS_CSP: HeaderValue = HeaderValue::from_static(
@@ -79,13 +84,17 @@ where
 {
     for operation in operations(routes.get_openapi_mut()) {
         operation.security = Some(access.security());
-        let note = ExtensionsBuilder::new().add(ACCESS, access.as_str()).build();
-        match &mut operation.extensions {
-            Some(extensions) => extensions.merge(note),
-            none => *none = Some(note),
-        }
+        note(operation, ACCESS, access.as_str());
     }
     routes
+}
+
+fn note(operation: &mut Operation, name: &str, text: &str) {
+    let note = ExtensionsBuilder::new().add(name, text).build();
+    match &mut operation.extensions {
+        Some(extensions) => extensions.merge(note),
+        none => *none = Some(note),
+    }
 }
 
 /// The document before any route is in it.
@@ -132,7 +141,8 @@ pub fn base() -> OpenApi {
     }
     let session = "The cookie that a sign-in sets. Requests that change anything must also show \
                    that they come from the same origin.";
-    let bearer = "A session token, or an API key (`gk_…`).";
+    let bearer = "A session token, or an API key (`gk_…`). What scope a key needs for an operation \
+                  stands there as `x-gatekey-scope`.";
     let gateway = "A gateway's token. Agents may send it as `token` in the body instead.";
     components.add_security_scheme(
         "session",
@@ -161,12 +171,15 @@ fn named<T: ToSchema>() -> (Cow<'static, str>, RefOr<Schema>) {
     (T::name(), T::schema())
 }
 
-/// Adds to every operation the error answers that follow from what it takes, so that handlers
-/// need only tell their own.
+/// Adds to every operation the scope that an API key needs for it, and the error answers that
+/// follow from what it takes, so that handlers need only tell their own.
 pub fn complete(document: &mut OpenApi) {
     let mut paths = std::mem::take(&mut document.paths.paths);
     for (path, item) in &mut paths {
-        for operation in operations_of(item) {
+        for (method, operation) in operations_of(item) {
+            // A route that is not known there needs all.
+            let need = needed(&method, path).unwrap_or(Need::Scope(values::Scope::All));
+            note(operation, SCOPE, &need.to_string());
             let shape = Shape::of(path, operation);
             for (name, _, applies) in ERRORS {
                 if let Some(status) = applies(&shape) {
@@ -230,7 +243,9 @@ const ERRORS: &[(&str, &str, Applies)] = &[
         (it.body || it.in_query || it.conditional).then_some("400")
     }),
     ("Unauthorized", "No credential, or a wrong or expired one.", |it| it.secured.then_some("401")),
-    ("Forbidden", "Known, but not allowed.", |it| (it.secured && !it.agent).then_some("403")),
+    ("Forbidden", "Known, but not allowed; with an API key also `insufficient_scope`.", |it| {
+        (it.secured && !it.agent).then_some("403")
+    }),
     ("NotFound", "There is no such thing.", |it| it.in_path.then_some("404")),
     ("KeyUsed", "`idempotency_key_reused` or `in_progress`.", |it| it.keyed.then_some("409")),
     ("ChangedMeanwhile", "It was changed since it was read.", |it| it.conditional.then_some("412")),
@@ -246,21 +261,21 @@ const ERRORS: &[(&str, &str, Applies)] = &[
 ];
 
 fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
-    document.paths.paths.values_mut().flat_map(operations_of)
+    document.paths.paths.values_mut().flat_map(operations_of).map(|(_, operation)| operation)
 }
 
-fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
     [
-        &mut item.get,
-        &mut item.put,
-        &mut item.post,
-        &mut item.delete,
-        &mut item.options,
-        &mut item.head,
-        &mut item.patch,
+        (Method::GET, &mut item.get),
+        (Method::PUT, &mut item.put),
+        (Method::POST, &mut item.post),
+        (Method::DELETE, &mut item.delete),
+        (Method::OPTIONS, &mut item.options),
+        (Method::HEAD, &mut item.head),
+        (Method::PATCH, &mut item.patch),
     ]
     .into_iter()
-    .flatten()
+    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 /// The document as it is sent.

@@ -1,8 +1,9 @@
 //! The extractors that prove who may call. All of it is answered from memory.
 
 use super::credential::Credential;
-use super::principal::{Caller, Circumstances, KeyOwner, Unproven, authenticate};
+use super::principal::{Caller, Circumstances, KeyOwner, Proof, Unproven, authenticate};
 use super::same_origin;
+use super::scopes::{self, Need};
 use crate::api::{ApiError, ClientIp, RequestId};
 use crate::config::Config;
 use crate::services::Services;
@@ -11,7 +12,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use gatekey_aggregates::attempt::{self, Denial};
 use gatekey_aggregates::login::MAX_USER_AGENT;
-use gatekey_aggregates::values::{Role, clip};
+use gatekey_aggregates::values::{Role, Scope, clip};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ macro_rules! principals {
                     let $caller = identify(parts, &services, &<Arc<Config>>::from_ref(state))?
                         .ok_or_else(ApiError::unauthorized)?;
                     let allowed: Result<(), ApiError> = $allowed;
-                    match allowed {
+                    match allowed.and_then(|()| has_scope(parts, &$caller)) {
                         Ok(()) => {
                             parts.extensions.insert(KeyOwner::of(&$caller));
                             Ok(Self($caller))
@@ -107,6 +108,11 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, ApiError> {
         let services = <Arc<Services>>::from_ref(state);
         let caller = identify(parts, &services, &<Arc<Config>>::from_ref(state))?;
+        if let Some(caller) = &caller
+            && let Err(error) = has_scope(parts, caller)
+        {
+            return Err(refuse(parts, &services, caller, error));
+        }
         Ok(caller.map(Self))
     }
 }
@@ -117,6 +123,19 @@ fn has_role(caller: &Caller, least: Role) -> Result<(), ApiError> {
         return Err(password_change_required());
     }
     if caller.role < least { Err(ApiError::forbidden()) } else { Ok(()) }
+}
+
+/// A web login may do all that its owner may. An API key needs the scope of the operation; of one
+/// that is not known, all of them.
+fn has_scope(parts: &Parts, caller: &Caller) -> Result<(), ApiError> {
+    let Proof::ApiKey(key) = &caller.proof else { return Ok(()) };
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    match scopes::needed(&parts.method, route).unwrap_or(Need::Scope(Scope::All)) {
+        Need::Scope(needed) if !scopes::grants(&key.scopes, Need::Scope(needed)) => {
+            Err(ApiError::insufficient_scope(needed))
+        }
+        Need::Scope(_) | Need::Nothing => Ok(()),
+    }
 }
 
 fn password_change_required() -> ApiError {
@@ -290,6 +309,68 @@ mod tests {
         assert_eq!(callers[0].1.get("/maybe").await.body, "");
         assert_eq!(callers[1].1.get("/maybe").await.body, "");
         assert_eq!(callers[2].1.get("/maybe").await.body, "member");
+    }
+
+    #[tokio::test]
+    async fn a_key_may_what_its_scopes_say_and_what_its_owner_may() {
+        let plane = testing::start("", vec![], Clock::system()).await;
+        let client = Client::of(&plane);
+        add_user(&plane.state, "ada", Role::Member).await;
+        let (admin, ada) = (client.admin().await, client.login("ada", PASSWORD).await);
+        let key = async |owner: &Client, scopes: &[&str]| {
+            let body = serde_json::json!({"name": "ci", "scopes": scopes});
+            let made = owner.post("/api-keys", body).await;
+            client.bearer(made.body["data"]["key"].as_str().unwrap())
+        };
+        let both = ["read:gateways", "write:networks"];
+        let (narrow, members) = (key(&admin, &both).await, key(&ada, &["read:users"]).await);
+        for (caller, method, path, status, lacks) in [
+            (&narrow, "GET", "/admin/gateways", 200, ""),
+            (&narrow, "HEAD", "/admin/gateways", 200, ""),
+            (&narrow, "GET", "/gateways", 200, ""),
+            (&narrow, "GET", "/admin/networks", 200, ""),
+            (&narrow, "DELETE", "/admin/networks/net-none", 404, ""),
+            (&narrow, "DELETE", "/admin/gateways/gw-none", 403, "write:gateways"),
+            (&narrow, "GET", "/admin/audit", 403, "audit:read"),
+            (&narrow, "GET", "/users/me", 403, "read:users"),
+            (&narrow, "POST", "/configs/generate", 403, "vpn:connect"),
+            (&narrow, "POST", "/admin/users", 403, "*"),
+            (&narrow, "POST", "/auth/local/change-password", 403, "*"),
+            // What tells a key of itself, and what is for anyone, needs none.
+            (&narrow, "GET", "/auth/api-key/validate", 200, ""),
+            (&narrow, "GET", "/auth/session", 200, ""),
+            (&members, "GET", "/users/me", 200, ""),
+        ] {
+            let answer = caller.call(method, path, None).await;
+            assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+            if status == 403 {
+                assert_eq!(answer.code(), "insufficient_scope", "{method} {path}");
+                let challenge = answer.headers["www-authenticate"].to_str().unwrap();
+                assert!(challenge.ends_with(&format!(r#"scope="{lacks}""#)), "{challenge}");
+            }
+        }
+        // The right scope makes nobody an admin.
+        assert_eq!(members.get("/admin/users").await.code(), "forbidden");
+    }
+
+    #[tokio::test]
+    async fn on_a_route_that_nobody_knows_a_key_needs_all() {
+        let plane = testing::start("", vec![], Clock::system()).await;
+        let client = Client::of(&plane);
+        let admin = client.admin().await;
+        let routes = Client::over(routes(&plane.state));
+        for (scopes, status, whom) in [
+            (vec!["read", "write:users", "vpn:connect", "audit:read"], 403, 403),
+            (vec!["*"], 200, 200),
+        ] {
+            let body = serde_json::json!({"name": "ci", "scopes": scopes});
+            let made = admin.post("/api-keys", body).await;
+            let key = routes.bearer(made.body["data"]["key"].as_str().unwrap());
+            assert_eq!(key.get("/member").await.status, status);
+            assert_eq!(key.get("/signed-in").await.status, status);
+            assert_eq!(key.get("/maybe").await.status, whom);
+            assert_eq!(key.get("/public").await.status, 200);
+        }
     }
 
     #[tokio::test]

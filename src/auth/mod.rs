@@ -23,8 +23,9 @@
 //! ```
 //!
 //! Each but [`Public`] is a [`Caller`]: `admin.user_id`, `admin.metadata(None)`. Refusals are 401
-//! `unauthorized`, 403 `forbidden`, 403 `password_change_required`, and for what a cookie proves
-//! 403 `cross_origin`.
+//! `unauthorized`, 403 `forbidden`, 403 `password_change_required`, for what a cookie proves 403
+//! `cross_origin`, and for an API key 403 `insufficient_scope`: by method and route each of them
+//! looks up in [`scopes`] what a key needs.
 
 pub mod back_off;
 pub mod cookie;
@@ -35,6 +36,7 @@ pub mod login;
 pub mod password;
 mod principal;
 mod same_origin;
+pub mod scopes;
 
 pub use extract::{Admin, Auditor, Member, Public, SignedIn};
 pub use principal::{Caller, Circumstances, KeyOwner, Proof};

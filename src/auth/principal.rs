@@ -212,7 +212,7 @@ pub(super) fn authenticate(
         Shown::ApiKey(key) => {
             let entry = state.api_keys.get(&token_hash(key)).ok_or(Unproven::Invalid)?;
             let user = active(&entry.user_id)?;
-            if entry.key.expires_at.is_some_and(|end| end <= now) {
+            if entry.key.expires_at.is_some_and(|end| end <= now) || !state.has_makers(&entry.key) {
                 return Err(Unproven::Invalid);
             }
             let sources = &entry.key.source_cidrs;

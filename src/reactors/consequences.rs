@@ -1,5 +1,5 @@
 //! What follows from an event: a deleted gateway's certificates are revoked, a disabled person's
-//! logins end.
+//! logins end, and so do the keys that were made with a revoked one.
 
 use crate::event_log::{CommandError, ReadError, Request, Subscription};
 use crate::services::Services;
@@ -97,6 +97,14 @@ async fn follow_up(services: &Services, cause: &Recorded) -> Result<(), CommandE
         }
         Event::User(event) => {
             let Ok(id) = id.parse::<UserId>() else { return Ok(()) };
+            if matches!(
+                event,
+                user::Event::ApiKeyCreated { .. }
+                    | user::Event::ApiKeyRevoked { .. }
+                    | user::Event::Deleted {}
+            ) {
+                revoke_orphaned_keys(services, cause).await?;
+            }
             let reason = match event {
                 user::Event::PasswordChanged { .. } => login::EndReason::PasswordChanged,
                 user::Event::RoleChanged { .. } => login::EndReason::RoleChanged,
@@ -178,6 +186,16 @@ async fn user_deleted(
             counters: None,
         };
         run::<Session>(services, cause, &session, command).await?;
+    }
+    Ok(())
+}
+
+/// With a key ends what was made with it; the aggregate has seen to its own user's, so these are
+/// others'. Also looked at when a key was made: its maker may have been revoked at that moment.
+async fn revoke_orphaned_keys(services: &Services, cause: &Recorded) -> Result<(), CommandError> {
+    let orphaned = services.index.read().orphaned_api_keys();
+    for (user_id, key_id) in orphaned {
+        run::<User>(services, cause, &user_id, user::Command::RevokeApiKey(key_id)).await?;
     }
     Ok(())
 }

@@ -6,22 +6,28 @@ use crate::harness::server::ADMIN_PASSWORD;
 use crate::harness::{Answer, Api, Kind, World};
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
 
 /// Those who call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Who {
     Nobody,
     Stranger,
     Member,
     MembersKey,
     Auditor,
+    AuditorsKey,
     Admin,
     AdminsKey,
+    /// An admin's key with a scope that is another than the one needed.
+    NarrowKey,
     AdminsCookie,
     ForeignPage,
     Newcomer,
     Gateway,
 }
+
+const KEYS: [Who; 4] = [Who::MembersKey, Who::AuditorsKey, Who::AdminsKey, Who::NarrowKey];
 
 /// What they are to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +54,11 @@ both! {
         // Whoever signs out is somebody no more.
         operations.sort_by_key(|it| it.template.ends_with("/auth/logout"));
         assert!(operations.len() >= 70, "the document has {} operations", operations.len());
-        let callers = callers(&anyone, &world.admin().await).await;
+        let (callers, keys) = callers(&anyone, &world.admin().await, &operations).await;
         let mut refused = 0;
         for operation in &operations {
-            for caller in &callers {
+            let narrow = keys.of(operation);
+            for caller in callers.iter().chain(&narrow) {
                 let told = told(operation, caller.who);
                 let mut answers = vec![caller.calls(operation, &operation.path_to_nothing()).await];
                 if told != Told::Something {
@@ -86,8 +93,52 @@ async fn the_marks_are_what_the_paths_promise() {
     }
 }
 
+/// Keys that may one thing: of a member, an auditor and an admin, by scope.
+struct Keys(HashMap<(Who, String), Api>);
+
+impl Keys {
+    /// One of each for every scope that an operation needs.
+    async fn make(people: [(Who, &Api); 3], operations: &[Operation]) -> Self {
+        let scopes: BTreeSet<_> = operations.iter().map(scope).filter(|it| it != "none").collect();
+        assert!(scopes.len() > 15, "{scopes:?}");
+        let mut keys = HashMap::new();
+        for (who, api) in people {
+            for scope in &scopes {
+                let body = json!({"name": "narrow", "scopes": [scope]});
+                let made = api.post("/api-keys", &body).await.created();
+                let key = api.bearer(made["key"].as_str().expect("a key"));
+                keys.insert((who, scope.clone()), key);
+            }
+        }
+        Self(keys)
+    }
+
+    /// Whoever has exactly the scope that the operation needs, and one who has another.
+    fn of(&self, operation: &Operation) -> Vec<Caller> {
+        let needed = scope(operation);
+        let other = if needed == "vpn:connect" { "audit:read" } else { "vpn:connect" };
+        let caller = |(who, scope): (Who, &str), told_as| {
+            let api = self.0[&(who, scope.to_owned())].clone();
+            Caller { who: told_as, api, cookie: None }
+        };
+        let mut callers = vec![caller((Who::AdminsKey, other), Who::NarrowKey)];
+        if needed != "none" {
+            let exact = [Who::MembersKey, Who::AuditorsKey, Who::AdminsKey];
+            callers.extend(exact.map(|who| caller((who, &needed), who)));
+        }
+        callers
+    }
+}
+
+/// What the document says that a key needs.
+fn scope(operation: &Operation) -> String {
+    let at = format!("{} {}", operation.method, operation.template);
+    let scope = operation.document["x-gatekey-scope"].as_str();
+    scope.unwrap_or_else(|| panic!("{at}: nobody says what a key needs for it")).to_owned()
+}
+
 /// One of each. Made before anybody is told no.
-async fn callers(anyone: &Api, admin: &Api) -> Vec<Caller> {
+async fn callers(anyone: &Api, admin: &Api, operations: &[Operation]) -> (Vec<Caller>, Keys) {
     let ada = admin.create_user("ada").await.api;
     let auditor = admin.create_user_with("vera", json!({"role": "auditor"})).await.api;
     let newcomer =
@@ -103,10 +154,13 @@ async fn callers(anyone: &Api, admin: &Api) -> Vec<Caller> {
     let own_page = by_cookie("same-origin").await;
     let foreign_page = by_cookie("cross-site").await;
     let caller = |who, api: &Api| Caller { who, api: api.clone(), cookie: None };
-    vec![
+    let people = [(Who::MembersKey, &ada), (Who::AuditorsKey, &auditor), (Who::AdminsKey, admin)];
+    let keys = Keys::make(people, operations).await;
+    let callers = vec![
         caller(Who::Nobody, anyone),
         caller(Who::Stranger, &anyone.bearer("gks_of-nobody")),
         caller(Who::MembersKey, &with_key(&ada).await),
+        caller(Who::AuditorsKey, &with_key(&auditor).await),
         caller(Who::AdminsKey, &with_key(admin).await),
         caller(Who::Member, &ada),
         caller(Who::Auditor, &auditor),
@@ -115,12 +169,14 @@ async fn callers(anyone: &Api, admin: &Api) -> Vec<Caller> {
         Caller { who: Who::ForeignPage, api: anyone.clone(), cookie: foreign_page },
         caller(Who::Newcomer, &newcomer),
         caller(Who::Gateway, &gateway.agent),
-    ]
+    ];
+    (callers, keys)
 }
 
 /// The same person by an API key.
 async fn with_key(api: &Api) -> Api {
-    let made = api.post("/api-keys", &json!({"name": "ci"})).await.created();
+    let body = json!({"name": "ci", "scopes": ["*"]});
+    let made = api.post("/api-keys", &body).await.created();
     api.bearer(made["key"].as_str().expect("a key"))
 }
 
@@ -145,12 +201,10 @@ fn told(operation: &Operation, who: Who) -> Told {
         ("member" | "auditor" | "admin", Who::ForeignPage) if changes => Told::No("cross_origin"),
         ("member", Who::Newcomer) if for_newcomers => Told::Something,
         ("member" | "auditor" | "admin", Who::Newcomer) => Told::No("password_change_required"),
-        ("member", who) if for_keys && ![Who::MembersKey, Who::AdminsKey].contains(&who) => {
-            Told::WhoAreYou
-        }
-        ("auditor" | "admin", Who::Member | Who::MembersKey) | ("admin", Who::Auditor) => {
-            Told::No("forbidden")
-        }
+        ("member", who) if for_keys && !KEYS.contains(&who) => Told::WhoAreYou,
+        ("auditor" | "admin", Who::Member | Who::MembersKey)
+        | ("admin", Who::Auditor | Who::AuditorsKey) => Told::No("forbidden"),
+        (_, Who::NarrowKey) if scope(operation) != "none" => Told::No("insufficient_scope"),
         ("member" | "auditor" | "admin", _) => Told::Something,
         _ => panic!("{at}: nobody says who may call it: {mark:?}"),
     }

@@ -8,6 +8,7 @@ mod certificate;
 mod id;
 mod names;
 mod openvpn;
+mod scope;
 mod time;
 mod token;
 
@@ -19,6 +20,7 @@ pub use id::{
 };
 pub use names::{Description, DisplayName, Email, GroupName, ResourceName, Role, Username, clip};
 pub use openvpn::{CryptoProfile, Transport};
+pub use scope::{Resource, Scope};
 pub use time::{from_micros, micros};
 pub use token::TokenHash;
 pub(crate) use token::is_sha256_hex;
@@ -34,9 +36,9 @@ impl Invalid {
     }
 }
 
-/// Serde and schema for a value whose JSON is a string and whose parser is `FromStr`.
-macro_rules! string_value {
-    ($name:ident, $example:literal) => {
+/// Serde for a value whose JSON is a string and whose parser is `FromStr`.
+macro_rules! string_serde {
+    ($name:ident) => {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -49,6 +51,13 @@ macro_rules! string_value {
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
+    };
+}
+
+/// The same, and a schema that shows an example.
+macro_rules! string_value {
+    ($name:ident, $example:literal) => {
+        $crate::values::string_serde!($name);
 
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
@@ -96,4 +105,4 @@ macro_rules! text_value {
     };
 }
 
-pub(crate) use {string_value, text_value};
+pub(crate) use {string_serde, string_value, text_value};

@@ -122,9 +122,10 @@ pub fn api_key(id: &str, hash: char, expires: Option<i64>) -> Event {
             name: value("ci"),
             prefix: "gk_abc".to_owned(),
             key_hash: value(&digest(hash)),
-            scopes: vec!["*".to_owned()],
+            scopes: vec![value("read"), value("write:networks")],
             expires_at: expires.map(at),
             source_cidrs: vec![value("10.0.0.0/8"), value("fd00::/8")],
+            created_by: Some(value("key-maker")),
         },
     }
     .into()

@@ -274,9 +274,10 @@ async fn api_keys_are_found_until_they_are_revoked() {
             name: "ci".into(),
             prefix: "gk_abc".into(),
             key_hash: digest('a'),
-            scopes: Texts(vec!["*".into()]),
+            scopes: Texts(vec!["read".into(), "write:networks".into()]),
             expires_at: Some(time(100)),
             source_cidrs: Texts(vec!["10.0.0.0/8".into(), "fd00::/8".into()]),
+            created_by: Some("key-maker".into()),
             created_at: time(2),
             revoked_at: None,
         };

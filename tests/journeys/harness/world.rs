@@ -25,9 +25,13 @@ pub struct World {
 }
 
 /// A test on both databases: `both! { async fn a_journey(world: World) { … } }` gives the tests
-/// `a_journey::sqlite` and `a_journey::postgres`.
+/// `a_journey::sqlite` and `a_journey::postgres`. What its server's environment has besides may stand
+/// behind the world: `(world: World, "GATEKEY_RATE_LIMITS" = "on")`.
 macro_rules! both {
-    ($($(#[$meta:meta])* async fn $name:ident($world:ident: World) $body:block)+) => {$(
+    ($(
+        $(#[$meta:meta])*
+        async fn $name:ident($world:ident: World $(, $variable:literal = $value:expr)*) $body:block
+    )+) => {$(
         mod $name {
             #[allow(unused_imports)]
             use super::*;
@@ -38,12 +42,12 @@ macro_rules! both {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {
-                journey(World::start(Kind::Sqlite)).await;
+                journey(World::start_with(Kind::Sqlite, &[$(($variable, $value)),*])).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres() {
-                journey(World::start(Kind::Postgres)).await;
+                journey(World::start_with(Kind::Postgres, &[$(($variable, $value)),*])).await;
             }
         }
     )+};

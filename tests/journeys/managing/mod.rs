@@ -1,5 +1,6 @@
 //! What admins manage, through its whole life: made, read, listed, changed, given, taken, removed.
 
+mod api_keys;
 mod audit;
 mod configs;
 mod gateways;

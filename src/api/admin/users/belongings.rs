@@ -2,11 +2,12 @@
 
 use super::{execute, find};
 use crate::api::admin::grants::{Reference, user_existed};
-use crate::api::api_keys::ApiKeyBody;
+use crate::api::api_keys::{ApiKeyBody, CreateApiKey, NewApiKey, make};
 use crate::api::configs::{Config, ConfigStatus};
 use crate::api::connections::{Connection, Status};
+use crate::api::error::ErrorBody;
 use crate::api::logins::{Logins, PastLogin, history, idle_since};
-use crate::api::{ApiError, Data, Filter, List, Page, Path};
+use crate::api::{Answer, ApiError, Creating, Data, Filter, IdempotencyKey, List, Page, Path};
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor};
 use crate::event_log::Request;
@@ -27,6 +28,7 @@ use utoipa_axum::routes;
 pub fn read() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_api_keys))
+        .routes(routes!(show_api_key))
         .routes(routes!(list_sessions))
         .routes(routes!(list_logins))
         .routes(routes!(list_configs))
@@ -35,7 +37,10 @@ pub fn read() -> OpenApiRouter<AppState> {
 
 /// What admins change.
 pub fn change() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(revoke_api_key)).routes(routes!(end_session))
+    OpenApiRouter::new()
+        .routes(routes!(create_api_key))
+        .routes(routes!(revoke_api_key))
+        .routes(routes!(end_session))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -67,9 +72,59 @@ async fn list_api_keys(
     Ok(Page { data, meta: page.meta })
 }
 
+/// Get a user's API key
+#[utoipa::path(
+    get, path = "/admin/users/{id}/api-keys/{key_id}", tag = "Users", operation_id = "getUserApiKey",
+    params(
+        ("id" = UserId, Path, description = "The user's id"),
+        ("key_id" = ApiKeyId, Path, description = "The key's id"),
+    ),
+    responses((
+        status = 200, description = "The key; also after it was revoked", body = Data<ApiKeyBody>
+    ))
+)]
+async fn show_api_key(
+    _: Auditor,
+    Path((id, key_id)): Path<(UserId, ApiKeyId)>,
+    State(services): State<Arc<Services>>,
+) -> Result<Data<ApiKeyBody>, ApiError> {
+    let key = api_keys::find(&services.db, key_id.as_str()).await?;
+    let theirs = key.filter(|it| it.row.user_id == id.as_str());
+    Ok(Data { data: theirs.ok_or_else(ApiError::not_found)?.try_into()? })
+}
+
+/// Make an API key for a user
+///
+/// It acts as them, as far as its scopes go. The answer holds the key, this once: hand it over in
+/// confidence. A key that is made with an API key may no more than that, lasts no longer, and is of
+/// use from nowhere else; when that one is revoked, so is this.
+#[utoipa::path(
+    post, path = "/admin/users/{id}/api-keys", tag = "Users", operation_id = "createUserApiKey",
+    params(("id" = UserId, Path, description = "The user's id"), IdempotencyKey),
+    request_body = CreateApiKey,
+    responses(
+        (
+            status = 201, description = "Made", body = Data<NewApiKey>,
+            headers(("Location" = String, description = "Where it is found"))
+        ),
+        (
+            status = 409, body = ErrorBody,
+            description = "`too_many_api_keys`, or `user_disabled`"
+        ),
+    )
+)]
+async fn create_api_key(
+    admin: Admin,
+    Path(id): Path<UserId>,
+    State(services): State<Arc<Services>>,
+    given: Creating<CreateApiKey>,
+) -> Result<Answer, ApiError> {
+    make(&services, &admin, &id, &format!("/api/v1/admin/users/{id}/api-keys"), given).await
+}
+
 /// Revoke a user's API key
 ///
-/// It is refused from now on.
+/// It is refused from now on, and so is every key that was made with it.
 #[utoipa::path(
     delete, path = "/admin/users/{id}/api-keys/{key_id}", tag = "Users",
     operation_id = "revokeUserApiKey",
