@@ -47,9 +47,17 @@ async fn main() {
     ready_soon().await;
 }
 
-/// Verify and heartbeat, answered from memory.
+/// Verify and heartbeat, answered from memory; heartbeats are counted, against a limit that no
+/// `wrk` reaches.
 async fn hot_path(kind: Kind) {
-    let world = World::start_with(kind, &QUIET);
+    let settings = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(settings.path(), "[rate_limits]\nheartbeat = 10000000\n").unwrap();
+    let counted = [
+        QUIET[0],
+        ("GATEKEY_RATE_LIMITS", "on"),
+        ("GATEKEY_CONFIG", settings.path().to_str().unwrap()),
+    ];
+    let world = World::start_with(kind, &counted);
     std::thread::sleep(Duration::from_secs(3));
     let idle = world.server.resident_kib() / 1024;
     println!("  idle                 {idle:>8} MiB resident (bound 60)");

@@ -9,6 +9,7 @@ use crate::api::edge::{self, Edge};
 use crate::api::gateway::{ConnectMemory, PollMemory, Turns};
 use crate::api::health::Health;
 use crate::api::{self, openapi};
+use crate::auth::rate_limits::RateLimits;
 use crate::config::Config;
 use crate::event_log::RequestKey;
 use crate::services::Services;
@@ -35,12 +36,15 @@ pub struct AppState {
     pub creations: Turns<RequestKey>,
     /// One provisioning at a time.
     pub provisioning: Arc<tokio::sync::Mutex<()>>,
+    /// How often callers may ask, if that is limited.
+    pub rate_limits: Option<RateLimits>,
 }
 
 impl AppState {
     /// Over running services.
     pub fn new(config: Arc<Config>, services: Arc<Services>, health: Health) -> Self {
         Self {
+            rate_limits: RateLimits::new(services.clone(), config.clone()),
             config,
             services,
             health,
@@ -88,6 +92,7 @@ pub fn router(state: AppState) -> Result<Router, serde_json::Error> {
         trusted_proxies: state.config.trusted_proxies.clone().into(),
         https: state.config.is_https(),
         timeout: edge::TIMEOUT,
+        rate_limits: state.rate_limits.clone(),
     };
     let routes = routes
         .merge(openapi::docs())

@@ -4,10 +4,13 @@
 
 use clap::Args;
 use gatekey_aggregates::values::Cidr;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -35,8 +38,8 @@ pub struct Config {
     pub log: String,
     /// How it is written.
     pub log_format: LogFormat,
-    /// Whether callers are limited. Off is for load tests.
-    pub rate_limits: bool,
+    /// How often callers may ask; none: as often as they please, which is for load tests.
+    pub rate_limits: Option<RateLimits>,
     /// Certificate and key to serve HTTPS with.
     pub tls: Option<Tls>,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -56,6 +59,33 @@ pub struct Tls {
     pub cert: PathBuf,
     /// The leaf's private key.
     pub key: PathBuf,
+}
+
+/// How often callers may ask, in requests a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Sign in, by address.
+    pub authentication: NonZeroU32,
+    /// Send a heartbeat, by gateway.
+    pub heartbeat: NonZeroU32,
+    /// Generate a VPN configuration, by user.
+    pub config_generation: NonZeroU32,
+    /// Manage, by user.
+    pub admin: NonZeroU32,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        const fn a_minute(n: u32) -> NonZeroU32 {
+            NonZeroU32::MIN.saturating_add(n - 1)
+        }
+        Self {
+            authentication: a_minute(50),
+            heartbeat: a_minute(120),
+            config_generation: a_minute(30),
+            admin: a_minute(100),
+        }
+    }
 }
 
 /// Why there are no settings.
@@ -108,7 +138,7 @@ macro_rules! options {
             /// These, and for what is not given here, `lower`.
             #[must_use]
             pub fn over(self, lower: Self) -> Self {
-                Self { $($name: self.$name.or(lower.$name),)+ }
+                Self { $($name: over(self.$name, lower.$name),)+ }
             }
         }
     };
@@ -142,7 +172,7 @@ options! {
     log_format: LogFormat, "GATEKEY_LOG_FORMAT";
     /// Off is for load tests
     #[arg(long, global = true, value_name = "on|off")]
-    rate_limits: Switch, "GATEKEY_RATE_LIMITS";
+    rate_limits: GivenLimits, "GATEKEY_RATE_LIMITS";
     /// Certificate chain to serve HTTPS with
     #[arg(long, global = true, value_name = "FILE")]
     tls_cert: PathBuf, "GATEKEY_TLS_CERT";
@@ -195,7 +225,7 @@ impl Config {
             public_url: given.public_url,
             log,
             log_format: given.log_format.unwrap_or_default(),
-            rate_limits: given.rate_limits.unwrap_or(Switch(true)).0,
+            rate_limits: given.rate_limits.unwrap_or_default().complete(),
             tls,
             trusted_proxies: given.trusted_proxies.unwrap_or_default().0,
             metrics_token: given.metrics_token,
@@ -272,6 +302,18 @@ fn parse_variable<T: Variable>(
 /// What can be read from a variable.
 trait Variable: Sized {
     fn parse(text: String) -> Result<Self, String>;
+
+    /// This, and where it says nothing, `lower`.
+    fn over(self, _lower: Self) -> Self {
+        self
+    }
+}
+
+fn over<T: Variable>(upper: Option<T>, lower: Option<T>) -> Option<T> {
+    match (upper, lower) {
+        (Some(upper), Some(lower)) => Some(upper.over(lower)),
+        (upper, lower) => upper.or(lower),
+    }
 }
 
 macro_rules! variables {
@@ -284,7 +326,24 @@ macro_rules! variables {
     };
 }
 
-variables!(DatabaseUrl, PublicUrl, LogFormat, Switch, Proxies, NodeName, Span);
+variables!(DatabaseUrl, PublicUrl, LogFormat, Proxies, NodeName, Span);
+
+impl Variable for GivenLimits {
+    fn parse(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+
+    /// `on` in the environment does not forget the numbers in the file.
+    fn over(self, lower: Self) -> Self {
+        Self {
+            enabled: self.enabled.or(lower.enabled),
+            authentication: self.authentication.or(lower.authentication),
+            heartbeat: self.heartbeat.or(lower.heartbeat),
+            config_generation: self.config_generation.or(lower.config_generation),
+            admin: self.admin.or(lower.admin),
+        }
+    }
+}
 
 impl Variable for SocketAddr {
     fn parse(text: String) -> Result<Self, String> {
@@ -323,7 +382,7 @@ macro_rules! from_string {
     };
 }
 
-from_string!(DatabaseUrl, PublicUrl, LogFormat, Switch, NodeName, Span);
+from_string!(DatabaseUrl, PublicUrl, LogFormat, NodeName, Span);
 
 /// Where the database is. It may hold a password, so `Debug` shows only the kind.
 #[derive(Clone, PartialEq, Eq)]
@@ -439,19 +498,84 @@ impl FromStr for LogFormat {
     }
 }
 
-/// `on` or `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Switch(bool);
+/// The rate limits as given in one place: `on` or `off`, or in a file a table of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, remote = "Self")]
+pub struct GivenLimits {
+    enabled: Option<bool>,
+    authentication: Option<PerMinute>,
+    heartbeat: Option<PerMinute>,
+    config_generation: Option<PerMinute>,
+    admin: Option<PerMinute>,
+}
 
-impl FromStr for Switch {
+impl GivenLimits {
+    fn complete(self) -> Option<RateLimits> {
+        let default = RateLimits::default();
+        let of = |given: Option<PerMinute>, default| given.map_or(default, |it| it.0);
+        self.enabled.unwrap_or(true).then(|| RateLimits {
+            authentication: of(self.authentication, default.authentication),
+            heartbeat: of(self.heartbeat, default.heartbeat),
+            config_generation: of(self.config_generation, default.config_generation),
+            admin: of(self.admin, default.admin),
+        })
+    }
+}
+
+impl FromStr for GivenLimits {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "on" => Ok(Self(true)),
-            "off" => Ok(Self(false)),
-            _ => Err("must be `on` or `off`".to_owned()),
+        let enabled = match text {
+            "on" => true,
+            "off" => false,
+            _ => return Err("must be `on` or `off`".to_owned()),
+        };
+        Ok(Self { enabled: Some(enabled), ..Self::default() })
+    }
+}
+
+impl<'de> Deserialize<'de> for GivenLimits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = GivenLimits;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`on`, `off` or a table")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<GivenLimits, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<GivenLimits, A::Error> {
+                // The derived one, which `remote` keeps from being the trait's.
+                GivenLimits::deserialize(MapAccessDeserializer::new(map))
+            }
         }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Requests a minute, from 1 to [`PerMinute::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PerMinute(NonZeroU32);
+
+impl PerMinute {
+    const MAX: u32 = 10_000_000;
+}
+
+impl<'de> Deserialize<'de> for PerMinute {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u32::try_from(i64::deserialize(deserializer)?).ok();
+        let number = number.filter(|it| *it <= Self::MAX).and_then(NonZeroU32::new);
+        number.map(Self).ok_or_else(|| {
+            let max = Self::MAX;
+            serde::de::Error::custom(format!("must be a number of requests from 1 to {max}"))
+        })
     }
 }
 
@@ -545,6 +669,7 @@ impl FromStr for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     const EXAMPLE: &str = include_str!("../gatekey.example.toml");
 
@@ -552,15 +677,21 @@ mod tests {
         Config::complete(Options::from_toml(toml).unwrap()).unwrap()
     }
 
-    /// The example's lines of the form `#name = value`, uncommented: all but one are defaults.
+    /// The example's lines of the form `#name = value`, uncommented, with the section they stand
+    /// in: all but one are defaults.
     fn example_options() -> BTreeMap<String, String> {
-        EXAMPLE
-            .lines()
-            .filter_map(|line| line.strip_prefix('#'))
-            .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
-            .filter_map(|line| line.split_once(" = "))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
+        let mut section = String::new();
+        let mut options = BTreeMap::new();
+        for line in EXAMPLE.lines().filter_map(|line| line.strip_prefix('#')) {
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                section = format!("{name}.");
+            } else if line.starts_with(|c: char| c.is_ascii_lowercase())
+                && let Some((name, value)) = line.split_once(" = ")
+            {
+                options.insert(format!("{section}{name}"), value.to_owned());
+            }
+        }
+        options
     }
 
     #[test]
@@ -596,6 +727,11 @@ mod tests {
             "node",
         ];
         let mut all = example_options();
+        let names: BTreeSet<&str> =
+            all.keys().map(|name| name.split('.').next().unwrap_or_default()).collect();
+        assert_eq!(names, Options::NAMES.iter().copied().collect());
+        let limits = all.keys().filter(|name| name.starts_with("rate_limits.")).count();
+        assert_eq!(limits, 5);
         let given: String = without_default
             .iter()
             .map(|name| format!("{name} = {}\n", all.remove(*name).expect("an example of it")))
@@ -605,10 +741,33 @@ mod tests {
 
         let rest: String = all.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         assert_eq!(format!("{:?}", complete(&rest)), format!("{defaults:?}"));
-        assert_eq!(all.len() + without_default.len(), Options::NAMES.len());
         for variable in Options::VARIABLES {
             assert!(EXAMPLE.contains(variable), "{variable}");
         }
+    }
+
+    #[test]
+    fn limits_are_set_by_class_and_switched_as_a_whole() {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let seed = RateLimits {
+            authentication: number(50),
+            heartbeat: number(120),
+            config_generation: number(30),
+            admin: number(100),
+        };
+        assert_eq!(complete("").rate_limits, Some(seed));
+        assert_eq!(complete("rate_limits = 'off'").rate_limits, None);
+        let file = "[rate_limits]\nenabled = false\nadmin = 7";
+        assert_eq!(complete(file).rate_limits, None);
+        // The environment's `on` leaves the file's numbers.
+        let switched = |text: &'static str| {
+            let environment =
+                Options::from_env(|name| (name == "GATEKEY_RATE_LIMITS").then(|| text.into()));
+            let options = environment.unwrap().over(Options::from_toml(file).unwrap());
+            Config::complete(options).unwrap().rate_limits
+        };
+        assert_eq!(switched("on"), Some(RateLimits { admin: number(7), ..seed }));
+        assert_eq!(switched("off"), None);
     }
 
     #[test]
@@ -647,7 +806,7 @@ mod tests {
         .unwrap()
         .unwrap();
         assert_eq!(config.database_url.expose(), "sqlite:///var/lib/gatekey/gatekey.db");
-        assert!(!config.rate_limits);
+        assert_eq!(config.rate_limits, None);
         let proxies: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
         assert_eq!(proxies, ["10.0.0.0/8", "::1/128", "192.0.2.7/32"]);
         assert_eq!(config.max_staleness, Duration::from_mins(2));
@@ -663,8 +822,12 @@ mod tests {
             ("log = 1", "`log` must be a string"),
             ("admin_password = 12345", "`admin_password` must be a string"),
             ("listen = 'localhost'", "`listen` "),
-            ("rate_limits = true", "`rate_limits` must be a string"),
+            ("rate_limits = true", "`rate_limits` must be `on`, `off` or a table"),
             ("rate_limits = 'maybe'", "`rate_limits` must be `on` or `off`"),
+            ("[rate_limits]\nadmin = 0", "`rate_limits.admin` must be a number of requests from 1"),
+            ("[rate_limits]\nheartbeat = 10000001", "from 1 to 10000000"),
+            ("[rate_limits]\nadmin = '9'", "`rate_limits.admin` must be a whole number"),
+            ("[rate_limits]\nadmins = 9", "`rate_limits.admins` is not a field that is known here"),
             ("trusted_proxies = '10.0.0.0/8'", "`trusted_proxies` must be a list"),
             ("trusted_proxies = ['10.1.0.0/8']", "the network is `10.0.0.0/8`"),
             ("max_staleness = '10'", "`max_staleness` must be a time"),

@@ -26,7 +26,8 @@ pub struct TestPlane {
     pub dir: TempDir,
 }
 
-/// Starts one with these settings and readiness checks, at the time of `clock`.
+/// Starts one with these settings and readiness checks, at the time of `clock`. Callers are limited
+/// only where the settings say so.
 pub async fn start(toml: &str, checks: Vec<Arc<dyn Check>>, clock: Clock) -> TestPlane {
     let dir = tempfile::tempdir().unwrap();
     let setup = Setup {
@@ -38,7 +39,9 @@ pub async fn start(toml: &str, checks: Vec<Arc<dyn Check>>, clock: Clock) -> Tes
         clock,
     };
     let (services, background, _) = services::start(setup, |_, _| {}).await.unwrap();
-    let config = Config::complete(Options::from_toml(toml).unwrap()).unwrap();
+    let mut options = Options::from_toml(toml).unwrap();
+    options.rate_limits.get_or_insert_with(|| "off".parse().unwrap());
+    let config = Config::complete(options).unwrap();
     let metrics = PrometheusBuilder::new().build_recorder().handle();
     let state = AppState::new(config.into(), services, Health::new(checks, metrics));
     TestPlane { state, background, dir }

@@ -723,6 +723,7 @@ pub fn attempt_events() -> Vec<BoxedStrategy<attempt::Event>> {
         denial().prop_map(Event::ConfigDenied).boxed(),
         denial().prop_map(Event::RequestForbidden).boxed(),
         denial().prop_map(Event::FenceWouldDeny).boxed(),
+        denial().prop_map(Event::RateLimited).boxed(),
     ]
 }
 

@@ -92,6 +92,8 @@ pub enum Event {
     RequestForbidden(Denial),
     /// A client that the geo-fence would have refused, were it enforced: it was let in.
     FenceWouldDeny(Denial),
+    /// A request of somebody who had made too many.
+    RateLimited(Denial),
 }
 
 impl Event {
@@ -104,7 +106,8 @@ impl Event {
             | Self::ConnectDenied(denial)
             | Self::ConfigDenied(denial)
             | Self::RequestForbidden(denial)
-            | Self::FenceWouldDeny(denial) => denial,
+            | Self::FenceWouldDeny(denial)
+            | Self::RateLimited(denial) => denial,
         }
     }
 
@@ -117,6 +120,7 @@ impl Event {
             Self::ConfigDenied(denial) => Self::ConfigDenied(denial.bounded()),
             Self::RequestForbidden(denial) => Self::RequestForbidden(denial.bounded()),
             Self::FenceWouldDeny(denial) => Self::FenceWouldDeny(denial.bounded()),
+            Self::RateLimited(denial) => Self::RateLimited(denial.bounded()),
         }
     }
 }
@@ -153,6 +157,7 @@ impl Fact for Event {
             Self::ConfigDenied(_) => "attempt.config_denied",
             Self::RequestForbidden(_) => "attempt.request_forbidden",
             Self::FenceWouldDeny(_) => "attempt.fence_would_deny",
+            Self::RateLimited(_) => "attempt.rate_limited",
         }
     }
 
@@ -193,7 +198,7 @@ mod tests {
         TestFramework::with(()).given(events)
     }
 
-    const EVENTS: [fn(Denial) -> Event; 7] = [
+    const EVENTS: [fn(Denial) -> Event; 8] = [
         Event::LoginFailed,
         Event::GatewayTokenRejected,
         Event::VerifyDenied,
@@ -201,6 +206,7 @@ mod tests {
         Event::ConfigDenied,
         Event::RequestForbidden,
         Event::FenceWouldDeny,
+        Event::RateLimited,
     ];
 
     fn denial() -> Denial {

@@ -17,6 +17,7 @@ use tracing::Instrument;
 use super::client_ip::ClientIp;
 use super::request_id::{self, RequestId};
 use super::{ApiError, agent};
+use crate::auth::rate_limits::RateLimits;
 use crate::entropy::Entropy;
 
 /// How long a request may take until its answer begins.
@@ -27,7 +28,7 @@ const CSP: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-anc
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// What the edge knows.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Edge {
     /// Makes request ids.
     pub entropy: Entropy,
@@ -37,6 +38,8 @@ pub struct Edge {
     pub https: bool,
     /// How long a request may take until its answer begins.
     pub timeout: Duration,
+    /// How often callers may ask; none: as often as they please.
+    pub rate_limits: Option<RateLimits>,
 }
 
 /// Puts the edge around `routes`, and gives what no route answers to the envelope.
@@ -64,11 +67,17 @@ async fn layer(State(edge): State<Edge>, mut request: Request, next: Next) -> Re
     let span = tracing::info_span!("request", id = id.as_str(), method, route = path);
 
     let answer = async {
-        let answered = tokio::time::timeout(edge.timeout, next.run(request)).await;
-        let mut response = answered.unwrap_or_else(|_| {
-            tracing::error!("a request took too long");
-            ApiError::unavailable("It took too long").code("timeout").into_response()
-        });
+        let in_time = |request| async move {
+            let answered = tokio::time::timeout(edge.timeout, next.run(request)).await;
+            answered.unwrap_or_else(|_| {
+                tracing::error!("a request took too long");
+                ApiError::unavailable("It took too long").code("timeout").into_response()
+            })
+        };
+        let mut response = match &edge.rate_limits {
+            Some(limits) => limits.around(request, in_time).await,
+            None => in_time(request).await,
+        };
         response = agent::refuse(path, response);
         finish(response.headers_mut(), edge.https);
         tell(method, path, response.status(), since.elapsed());
@@ -148,6 +157,7 @@ mod tests {
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()].into(),
             https: true,
             timeout: Duration::from_millis(50),
+            rate_limits: None,
         };
         let connect = |outcome: &'static str| async move {
             if outcome == "fail" { Err(ApiError::internal("why")) } else { Ok("fine") }

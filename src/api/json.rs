@@ -101,12 +101,16 @@ pub(super) fn is_of_type(headers: &HeaderMap, content_type: &str) -> bool {
 
 /// The whole body, at most [`MAX_BODY`].
 pub(super) async fn read_body(request: Request) -> Result<Bytes, ApiError> {
-    let announced = request
-        .headers()
+    let (parts, body) = request.into_parts();
+    read_whole(&parts.headers, body).await
+}
+
+/// The same, of a request with these headers.
+pub(super) async fn read_whole(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+    let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
-    let mut body = request.into_body();
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
         drain(body).await;
         return Err(ApiError::too_large(MAX_BODY));

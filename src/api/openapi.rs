@@ -10,7 +10,9 @@ use gatekey_aggregates::{access_rule, values};
 use std::borrow::Cow;
 use utoipa::ToSchema;
 use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -22,6 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::error::{ApiError, ErrorBody, ErrorContent, FieldError};
+use crate::auth::rate_limits::Class;
 use crate::auth::scopes::{Need, needed};
 
 /// Where the document is.
@@ -135,8 +138,13 @@ pub fn base() -> OpenApi {
     add(named::<super::connections::Status>());
     for (name, description, _) in ERRORS {
         let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
-        let response =
+        let mut response =
             ResponseBuilder::new().description(*description).content("application/json", content);
+        if *name == "RateLimited" {
+            for (header, description) in LIMIT_HEADERS {
+                response = response.header(*header, whole_number(description));
+            }
+        }
         components.responses.insert((*name).to_owned(), RefOr::T(response.build()));
     }
     let session = "The cookie that a sign-in sets. Requests that change anything must also show \
@@ -221,9 +229,7 @@ impl Shape {
         let anyone = Access::Anyone.security();
         Self {
             agent: path.starts_with("/api/v1/gateway/"),
-            limited: ["/admin/", "/auth/", "/gateway/", "/configs/generate", "/generate-config"]
-                .iter()
-                .any(|part| path.contains(part)),
+            limited: Class::of(path).is_some(),
             secured: operation.security.as_ref().is_some_and(|security| *security != anyone),
             body: operation.request_body.is_some(),
             // A serial is no thing's id: every one has an answer.
@@ -233,6 +239,21 @@ impl Shape {
             keyed: parameters.iter().any(|it| it.name == super::idempotency::HEADER),
         }
     }
+}
+
+/// What an answer says of a limit.
+const LIMIT_HEADERS: &[(&str, &str)] = &[
+    ("Retry-After", "In how many seconds the next request is taken."),
+    ("X-RateLimit-Limit", "How many requests a minute are taken. On every answer here."),
+    ("X-RateLimit-Remaining", "How many are left at once. On every answer here."),
+    ("X-RateLimit-Reset", "In how many seconds all are left again. On every answer here."),
+];
+
+fn whole_number(description: &str) -> Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0))))
+        .description(Some(description))
+        .build()
 }
 
 type Applies = fn(&Shape) -> Option<&'static str>;

@@ -8,8 +8,8 @@ use crate::api::{ApiError, ClientIp, RequestId};
 use crate::config::Config;
 use crate::services::Services;
 use axum::extract::{FromRef, FromRequestParts, MatchedPath, OptionalFromRequestParts};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, header};
 use gatekey_aggregates::attempt::{self, Denial};
 use gatekey_aggregates::login::MAX_USER_AGENT;
 use gatekey_aggregates::values::{Role, Scope, clip};
@@ -37,7 +37,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let services = <Arc<Services>>::from_ref(state);
-        circumstances(parts, &services).map(Self)
+        circumstances(&parts.headers, &parts.extensions, &services).map(Self)
     }
 }
 
@@ -153,24 +153,44 @@ fn cross_origin() -> ApiError {
     )
 }
 
-fn circumstances(parts: &Parts, services: &Services) -> Result<Circumstances, ApiError> {
+/// What is known of a request before anything is proven.
+pub(super) fn circumstances(
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    services: &Services,
+) -> Result<Circumstances, ApiError> {
     let missing = || ApiError::internal("the edge layer is missing");
-    let ClientIp(client_ip) = *parts.extensions.get::<ClientIp>().ok_or_else(missing)?;
-    let request_id = parts.extensions.get::<RequestId>().ok_or_else(missing)?.clone();
-    let user_agent = parts.headers.get(header::USER_AGENT).map(|value| {
+    let ClientIp(client_ip) = *extensions.get::<ClientIp>().ok_or_else(missing)?;
+    let request_id = extensions.get::<RequestId>().ok_or_else(missing)?.clone();
+    let user_agent = headers.get(header::USER_AGENT).map(|value| {
         let text = String::from_utf8_lossy(value.as_bytes());
         clip(text.chars().filter(|c| !c.is_control()).collect(), MAX_USER_AGENT)
     });
     Ok(Circumstances { client_ip, user_agent, request_id, now: services.clock.now() })
 }
 
+/// Who is calling, as found out before the handler is asked: with the request it goes to the
+/// extractors, which ask no second time.
+#[derive(Clone)]
+pub(super) struct Identified(Arc<Result<Option<Caller>, ApiError>>);
+
+impl Identified {
+    /// What [`identify`] gave.
+    pub(super) fn new(identified: Result<Option<Caller>, ApiError>) -> Self {
+        Self(Arc::new(identified))
+    }
+}
+
 /// Who is calling, if they prove it.
-fn identify(
+pub(super) fn identify(
     parts: &Parts,
     services: &Services,
     config: &Config,
 ) -> Result<Option<Caller>, ApiError> {
-    let circumstances = circumstances(parts, services)?;
+    if let Some(Identified(known)) = parts.extensions.get() {
+        return Result::clone(known);
+    }
+    let circumstances = circumstances(&parts.headers, &parts.extensions, services)?;
     let Some(shown) = Credential::of(&parts.headers) else { return Ok(None) };
     if services.index.staleness() > config.max_staleness {
         // Whom to trust may have changed since.
@@ -254,6 +274,7 @@ mod tests {
             trusted_proxies: Vec::new().into(),
             https: false,
             timeout: edge::TIMEOUT,
+            rate_limits: None,
         };
         edge::around(Router::new().nest("/api/v1", routes.with_state(state.clone())), edge)
     }

@@ -35,6 +35,7 @@ pub mod local;
 pub mod login;
 pub mod password;
 mod principal;
+pub mod rate_limits;
 mod same_origin;
 pub mod scopes;
 

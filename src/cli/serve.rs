@@ -52,6 +52,7 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             }
         }
     });
+    let limits = state.rate_limits.clone().map(|it| tokio::spawn(it.run()));
     // Before anybody is told that it runs.
     let told = server::stop_signal()?;
     let stop = async move {
@@ -61,6 +62,11 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     };
     let served = server::run(&config, app::router(state)?, server::announce, stop).await;
     upkeep.abort();
+    if let Some(limits) = limits {
+        limits.abort();
+        // Aborted on purpose. It holds the services, which end now.
+        let _ = limits.await;
+    }
     background.stop(services).await;
     Ok(served?)
 }

@@ -11,6 +11,7 @@ mod crash;
 mod first_steps;
 mod harness_works;
 mod idempotency;
+mod limits;
 mod log;
 mod managing;
 mod order;

@@ -1,12 +1,15 @@
 //! A call of a gateway's agent: its body, and the proof of which gateway it is.
 
 use crate::api::client_ip::ClientIp;
-use crate::api::json::read_body;
+use crate::api::edge;
+use crate::api::json::{read_body, read_whole};
 use crate::api::request_id;
 use crate::api::{AgentJson, ApiError};
 use crate::entropy::token_hash;
 use crate::services::Services;
+use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::http::HeaderMap;
 use gatekey_aggregates::attempt::{Denial, Event};
 use gatekey_aggregates::values::{GatewayId, ResourceName, canonical_ip};
 use gatekey_aggregates::{Actor, ActorKind, Credential, CredentialKind, Metadata, Personal};
@@ -51,17 +54,17 @@ where
         let services = Arc::<Services>::from_ref(state);
         let (mut parts, body_of) = request.into_parts();
         let client_ip = ClientIp::from_request_parts(&mut parts, state).await.ok().map(|it| it.0);
-        let header = parts
-            .headers
-            .get(TOKEN_HEADER)
-            .map(|value| value.to_str().unwrap_or_default().to_owned());
+        let header = token_of(&parts.headers);
         let route = parts.uri.path().to_owned();
         let prove = |token: &str| authenticate(&services, token, client_ip, &route);
         // Who it is comes before what they say. A token in the body counts only without a header.
-        let by_header = header.as_deref().map(prove).transpose()?;
+        let proven = match parts.extensions.remove::<Proven>() {
+            Some(proven) => Some(proven),
+            None => header.as_deref().map(prove).transpose()?,
+        };
         let bytes = read_body(Request::from_parts(parts, body_of)).await?;
         let said = AgentJson::<T>::parse(&bytes);
-        let (gateway_id, gateway_name) = match (by_header, &said) {
+        let Proven { gateway_id, gateway_name } = match (proven, &said) {
             (Some(proven), _) => proven,
             (None, Ok(AgentJson(body))) => prove(body.token().unwrap_or_default())?,
             (None, Err(_)) => prove(&token_in(&bytes))?,
@@ -73,6 +76,52 @@ where
     }
 }
 
+/// A gateway that proved which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// Which.
+    pub gateway_id: GatewayId,
+    /// Its name.
+    pub gateway_name: ResourceName,
+}
+
+/// Which gateway makes a request, for what has to know before the handler does; the request as the
+/// handler then gets it; and what is wrong with it, if its body can't be read. Everything else that
+/// fails is left to the handler to say and to take down.
+pub async fn identify(
+    services: &Services,
+    request: Request,
+) -> (Option<Proven>, Request, Option<ApiError>) {
+    let (mut parts, body) = request.into_parts();
+    let mut token = token_of(&parts.headers);
+    let mut whole = body;
+    if token.is_none() {
+        let reading = read_whole(&parts.headers, whole);
+        let bytes = match tokio::time::timeout(edge::TIMEOUT, reading).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) => {
+                return (None, Request::from_parts(parts, Body::empty()), Some(error));
+            }
+            Err(_) => {
+                let late = ApiError::unavailable("It took too long").code("timeout");
+                return (None, Request::from_parts(parts, Body::empty()), Some(late));
+            }
+        };
+        token = Some(token_in(&bytes));
+        whole = Body::from(bytes);
+    }
+    let proven = token.and_then(|token| look_up(services, &token));
+    if let Some(proven) = &proven {
+        parts.extensions.insert(proven.clone());
+    }
+    (proven, Request::from_parts(parts, whole), None)
+}
+
+/// The token in the header; of one that is unreadable, "".
+fn token_of(headers: &HeaderMap) -> Option<String> {
+    headers.get(TOKEN_HEADER).map(|value| value.to_str().unwrap_or_default().to_owned())
+}
+
 /// The token in a body that is otherwise not what it should be.
 fn token_in(bytes: &[u8]) -> String {
     #[derive(Deserialize)]
@@ -82,21 +131,26 @@ fn token_in(bytes: &[u8]) -> String {
     serde_json::from_slice::<Shown>(bytes).map(|it| it.token).unwrap_or_default()
 }
 
+fn look_up(services: &Services, token: &str) -> Option<Proven> {
+    if token.is_empty() || token.len() > MAX_TOKEN {
+        return None;
+    }
+    // By its SHA-256: what the time of the look-up tells is of no use to anyone.
+    let hash = token_hash(token);
+    let state = services.index.read();
+    let gateway_id = state.gateways_by_token.get(&hash)?.clone();
+    let gateway_name = state.gateways.get(&gateway_id)?.configuration.name.clone();
+    Some(Proven { gateway_id, gateway_name })
+}
+
 fn authenticate(
     services: &Services,
     token: &str,
     client_ip: Option<IpAddr>,
     route: &str,
-) -> Result<(GatewayId, ResourceName), ApiError> {
-    if !token.is_empty() && token.len() <= MAX_TOKEN {
-        // By its SHA-256: what the time of the look-up tells is of no use to anyone.
-        let hash = token_hash(token);
-        let state = services.index.read();
-        if let Some(id) = state.gateways_by_token.get(&hash)
-            && let Some(entry) = state.gateways.get(id)
-        {
-            return Ok((id.clone(), entry.configuration.name.clone()));
-        }
+) -> Result<Proven, ApiError> {
+    if let Some(proven) = look_up(services, token) {
+        return Ok(proven);
     }
     let person = services.keyring.unknown_person();
     let denial = Denial {
@@ -111,7 +165,8 @@ fn authenticate(
     Err(ApiError::unauthorized_as("invalid_gateway_token", "Unknown gateway token"))
 }
 
-fn metadata(
+/// What is kept with an event that a gateway caused.
+pub fn metadata(
     services: &Services,
     id: &GatewayId,
     name: &ResourceName,

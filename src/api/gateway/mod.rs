@@ -16,6 +16,7 @@ mod tests;
 mod verify;
 
 use crate::app::AppState;
+pub use call::{Proven, identify, metadata};
 pub use memory::{ConnectMemory, PollMemory, Turn, Turns};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
