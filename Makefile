@@ -1,6 +1,6 @@
 # GateKey: `make run` starts it, `make test` tests it. Each sets up what it needs first.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint demo bench
+.PHONY: help setup run test lint openapi demo bench
 
 CARGO ?= cargo
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/openvpn/*.sh)
@@ -23,6 +23,9 @@ lint: setup ## Formatting, clippy, shell scripts, and what may come into the bui
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	shellcheck --external-sources --source-path=SCRIPTDIR $(SCRIPTS)
 	@deploy/deny.sh
+
+openapi: ## Writes docs/openapi.json and the README's table of operations, when the API has changed.
+	UPDATE_OPENAPI=1 $(CARGO) test --lib api::openapi::snapshot
 
 demo: setup ## The whole story with a real OpenVPN tunnel, on SQLite and on PostgreSQL (root).
 	$(CARGO) build --bin gatekey-server

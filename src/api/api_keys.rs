@@ -58,12 +58,13 @@ pub struct ApiKeyBody {
     #[schema(required)]
     pub revoked_at: Option<DateTime<Utc>>,
     /// The networks it may be used from; empty: any.
+    #[schema(example = json!(["198.51.100.0/24"]))]
     pub source_cidrs: Vec<String>,
     /// When it was last used.
     #[schema(required)]
     pub last_used_at: Option<DateTime<Utc>>,
     /// From where it was last used.
-    #[schema(required)]
+    #[schema(required, example = "198.51.100.2")]
     pub last_used_ip: Option<String>,
 }
 
@@ -138,6 +139,7 @@ async fn list(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateApiKey {
+    /// What to call it.
     name: ResourceName,
     /// What it may do, as far as its owner may; without: all of that.
     #[serde(default = "all_scopes")]
@@ -224,7 +226,7 @@ pub async fn make(
 /// One of the own API keys
 #[utoipa::path(
     get, path = "/api-keys/{id}", tag = "API keys", operation_id = "getApiKey",
-    params(("id" = ApiKeyId, Path)),
+    params(("id" = ApiKeyId, Path, description = "The key's id")),
     responses((status = 200, description = "It; also after it was revoked.", body = Data<ApiKeyBody>))
 )]
 async fn show(
@@ -243,7 +245,7 @@ async fn show(
 /// It is refused from now on, and so is every key that was made with it.
 #[utoipa::path(
     delete, path = "/api-keys/{id}", tag = "API keys", operation_id = "revokeApiKey",
-    params(("id" = ApiKeyId, Path)),
+    params(("id" = ApiKeyId, Path, description = "The key's id")),
     responses((status = 200, description = "Revoked, also if it was before.", body = Data<Gone<ApiKeyId>>))
 )]
 async fn revoke(

@@ -56,7 +56,7 @@ pub struct Me {
     #[schema(example = "ada@example.com")]
     pub email: String,
     /// What they are called.
-    #[schema(required)]
+    #[schema(required, example = "Ada Lovelace")]
     pub name: Option<String>,
     /// What they may do.
     pub role: Role,
@@ -86,10 +86,12 @@ struct LocalLogin {
     /// User name or e-mail address.
     #[schema(example = "admin")]
     username: String,
-    #[schema(value_type = String, format = Password)]
+    /// Their password.
+    #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
     password: Secret,
 }
 
+/// A session that was begun.
 #[derive(Serialize, ToSchema)]
 struct LoggedIn {
     /// For `Authorization: Bearer …`. Told this once.
@@ -146,6 +148,7 @@ fn set_cookie(cookie: Option<HeaderValue>) -> HeaderMap {
     cookie.map(|cookie| (header::SET_COOKIE, cookie)).into_iter().collect()
 }
 
+/// Who makes a request.
 #[derive(Serialize, ToSchema)]
 struct Session {
     /// Whether the request shows who makes it.
@@ -158,8 +161,10 @@ struct Session {
     session: Option<SessionFacts>,
 }
 
+/// A web login that goes on.
 #[derive(Serialize, ToSchema)]
 struct SessionFacts {
+    /// Its id.
     id: LoginId,
     /// When it ends at the latest. Idle, it ends sooner.
     expires_at: DateTime<Utc>,
@@ -220,10 +225,11 @@ async fn logout(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangePassword {
-    #[schema(value_type = String, format = Password)]
+    /// The one that is to be replaced.
+    #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
     current_password: Secret,
     /// 12 to 256 characters, and neither the user name nor the e-mail address.
-    #[schema(value_type = String, format = Password, min_length = 12, max_length = 256)]
+    #[schema(value_type = String, format = Password, min_length = 12, max_length = 256, example = "a quiet pond at dusk")]
     new_password: Secret,
 }
 
@@ -284,14 +290,15 @@ async fn change_password(
 
 #[derive(Serialize, ToSchema)]
 struct OwnSession {
+    /// Its id.
     id: LoginId,
     /// How they signed in.
     method: Method,
     /// From where.
-    #[schema(required)]
+    #[schema(required, example = "198.51.100.2")]
     client_ip: Option<String>,
     /// With what.
-    #[schema(required)]
+    #[schema(required, example = "curl/8.5.0")]
     user_agent: Option<String>,
     /// When they signed in.
     created_at: DateTime<Utc>,
@@ -301,7 +308,7 @@ struct OwnSession {
     #[schema(required)]
     last_used_at: Option<DateTime<Utc>>,
     /// From where it was last used.
-    #[schema(required)]
+    #[schema(required, example = "198.51.100.2")]
     last_used_ip: Option<String>,
     /// Whether it makes this request.
     current: bool,
@@ -362,7 +369,7 @@ pub struct Gone<T> {
 /// End one of the own sessions
 #[utoipa::path(
     delete, path = "/auth/sessions/{id}", tag = "Auth", operation_id = "endOwnSession",
-    params(("id" = LoginId, Path)),
+    params(("id" = LoginId, Path, description = "The session's id")),
     responses((status = 200, description = "Ended, also if it had ended before.", body = Data<Gone<LoginId>>))
 )]
 async fn end_session(
@@ -381,18 +388,23 @@ async fn end_session(
     Ok(Data { data: Gone { id } })
 }
 
+/// A key that is good.
 #[derive(Serialize, ToSchema)]
 struct ValidKey {
     /// `true`: one that isn't gets no answer but 401.
     valid: bool,
+    /// What is known of it.
     key: KeyFacts,
     /// Its owner.
     user: Me,
 }
 
+/// What is known of a key.
 #[derive(Serialize, ToSchema)]
 struct KeyFacts {
+    /// Its id.
     id: ApiKeyId,
+    /// What its owner calls it.
     name: ResourceName,
     /// What it may do, as far as its owner may.
     scopes: Vec<Scope>,

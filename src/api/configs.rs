@@ -39,12 +39,16 @@ const OPENVPN: &str = "openvpn";
 #[schema(as = GenerateConfigRequest)]
 pub struct GenerateRequest {
     /// For which gateway.
+    #[schema(example = "gw-001")]
     gateway_id: String,
     /// `openvpn`, the only one so far.
     #[serde(default = "openvpn")]
     #[schema(example = "openvpn")]
     protocol: String,
     /// A certificate signing request in PEM: the private key then never leaves your device.
+    #[schema(
+        example = "-----BEGIN CERTIFICATE REQUEST-----\nMIH…\n-----END CERTIFICATE REQUEST-----\n"
+    )]
     csr: Option<String>,
 }
 
@@ -105,7 +109,10 @@ struct Bundle {
     params(IdempotencyKey),
     request_body = GenerateRequest,
     responses(
-        (status = 201, description = "Generated", body = Generated),
+        (
+            status = 201, description = "Generated", body = Generated,
+            headers(("Location" = String, description = "Where it is found"))
+        ),
         (status = 403, description = "You may not use this gateway", body = ErrorBody),
         (status = 404, description = "No such gateway", body = ErrorBody),
     ),
@@ -258,9 +265,13 @@ fn refused_request(error: pki::Error) -> ApiError {
 /// The `.ovpn` file, for its owner, until it expires or is revoked.
 #[utoipa::path(
     get, path = "/configs/download/{id}", tag = "Configs", operation_id = "downloadConfig",
-    params(("id" = String, Path, description = "The config's id")),
+    params(("id" = CertificateId, Path, description = "The config's id")),
     responses(
-        (status = 200, description = "The profile", content_type = "application/x-openvpn-profile", body = String),
+        (
+            status = 200, description = "The profile",
+            content_type = "application/x-openvpn-profile", body = String,
+            example = json!("client\nremote vpn.example.com 1194\n…\n")
+        ),
         (status = 404, description = "No such config of yours, or it has expired", body = ErrorBody),
     ),
 )]
@@ -317,6 +328,7 @@ pub struct Config {
     #[schema(example = "ada@example.com")]
     common_name: Option<String>,
     /// SHA-256 of the certificate, in hex.
+    #[schema(example = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c")]
     fingerprint: String,
     /// When it was generated.
     created_at: DateTime<Utc>,
@@ -491,7 +503,7 @@ pub async fn list(
 /// Get one of your VPN configs
 #[utoipa::path(
     get, path = "/configs/{id}", tag = "Configs", operation_id = "getConfig",
-    params(("id" = String, Path, description = "The config's id")),
+    params(("id" = CertificateId, Path, description = "The config's id")),
     responses((status = 200, description = "The config", body = Data<Config>))
 )]
 pub async fn get(
@@ -515,7 +527,7 @@ async fn own(services: &Services, caller: &Caller, id: &CertificateId) -> Result
 /// For good: a lost device's config lets nobody in any more.
 #[utoipa::path(
     post, path = "/configs/{id}/revoke", tag = "Configs", operation_id = "revokeConfig",
-    params(("id" = String, Path, description = "The config's id")),
+    params(("id" = CertificateId, Path, description = "The config's id")),
     request_body = Option<RevokeReason>,
     responses((status = 200, description = "Revoked", body = Data<Revocation>))
 )]
@@ -566,7 +578,7 @@ pub async fn admin_list(
 /// Revoke anyone's VPN config
 #[utoipa::path(
     post, path = "/admin/configs/{id}/revoke", tag = "Configs", operation_id = "revokeAnyConfig",
-    params(("id" = String, Path, description = "The config's id")),
+    params(("id" = CertificateId, Path, description = "The config's id")),
     request_body = Option<RevokeReason>,
     responses((status = 200, description = "Revoked", body = Data<Revocation>))
 )]

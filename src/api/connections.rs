@@ -37,15 +37,16 @@ pub struct Connection {
     /// Where.
     pub gateway: ConnectionGateway,
     /// Serial of the certificate.
+    #[schema(example = "5a0f3c")]
     pub serial: String,
     /// From where; null: not known.
-    #[schema(required)]
+    #[schema(required, example = "198.51.100.2")]
     pub client_ip: Option<String>,
     /// The address inside the VPN.
-    #[schema(required)]
+    #[schema(required, example = "172.31.255.2")]
     pub vpn_ip: Option<String>,
     /// The IPv6 address inside the VPN.
-    #[schema(required)]
+    #[schema(required, example = "fd00:77::2")]
     pub vpn_ipv6: Option<String>,
     /// When it began.
     pub connected_at: DateTime<Utc>,

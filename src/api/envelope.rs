@@ -45,6 +45,7 @@ pub struct Meta {
     pub per_page: u32,
     /// Of long histories: what `cursor` gives the following ones. Absent after the last.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "4711")]
     pub next_cursor: Option<String>,
 }
 

@@ -52,6 +52,7 @@ pub struct ErrorContent {
     pub details: Vec<FieldError>,
     /// The `X-Request-Id` of this request: quote it when asking for help.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "01k9x3v7m2")]
     pub request_id: Option<String>,
 }
 

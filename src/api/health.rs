@@ -88,7 +88,7 @@ struct Alive {
 /// Liveness
 ///
 /// Answers as long as the process does.
-#[utoipa::path(get, path = "/health", tag = "meta",
+#[utoipa::path(get, path = "/health", tag = "Server", operation_id = "getHealth",
     responses((status = 200, description = "It lives.", body = Alive)))]
 async fn health() -> Json<Alive> {
     Json(Alive { status: "ok" })
@@ -101,6 +101,7 @@ struct Readiness {
     #[schema(value_type = String, example = "ready")]
     status: &'static str,
     /// What was asked.
+    #[schema(example = json!({"database": {"status": "ok", "position": 4711}}))]
     checks: BTreeMap<&'static str, Finding>,
 }
 
@@ -112,6 +113,7 @@ struct Finding {
     status: &'static str,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "unreachable")]
     reason: Option<String>,
     /// Facts about it.
     #[serde(flatten)]
@@ -122,7 +124,7 @@ struct Finding {
 /// Readiness
 ///
 /// Asks the database, and says how far the access index lags behind it.
-#[utoipa::path(get, path = "/ready", tag = "meta", responses(
+#[utoipa::path(get, path = "/ready", tag = "Server", operation_id = "getReadiness", responses(
     (status = 200, description = "Ready for requests.", body = Readiness),
     (status = 503, description = "Not ready, or about to stop.", body = Readiness)))]
 async fn ready(State(state): State<AppState>) -> Response {
@@ -150,9 +152,11 @@ async fn ready(State(state): State<AppState>) -> Response {
 /// In Prometheus' text format. With the configuration's `metrics_token` as bearer token; without
 /// it only from this machine, and not even from there where a proxy may speak for others: a request
 /// that was forwarded, or a public URL or trusted proxy that others come by.
-#[utoipa::path(get, path = "/metrics", tag = "meta", responses(
-    (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),
-    (status = 401, description = "Without the token, and not certainly from this machine.")))]
+#[utoipa::path(get, path = "/metrics", tag = "Server", operation_id = "getMetrics", responses(
+    (status = 200, description = "The metrics.", body = String, content_type = "text/plain",
+        example = json!("gatekey_http_requests_total{method=\"GET\"} 4711\n")),
+    (status = 401, description = "Without the token, and not certainly from this machine.",
+        body = super::error::ErrorBody)))]
 async fn metrics(
     State(state): State<AppState>,
     client: ClientIp,

@@ -65,7 +65,7 @@ pub struct PastLogin {
     #[schema(required, example = "203.0.113.10")]
     client_ip: Option<String>,
     /// With what.
-    #[schema(required)]
+    #[schema(required, example = "curl/8.5.0")]
     user_agent: Option<String>,
     /// How they signed in: `local`, `oidc` or `saml`.
     #[schema(required, example = "local")]

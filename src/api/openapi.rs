@@ -1,6 +1,16 @@
 //! The OpenAPI document: written from the routes themselves, served at `/api/v1/openapi.json` and
 //! readable at `/docs`.
 
+#[cfg(test)]
+mod breaking;
+mod finish;
+#[cfg(test)]
+mod snapshot;
+#[cfg(test)]
+mod walk;
+
+pub use finish::finish;
+
 use axum::body::Bytes;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
@@ -16,9 +26,10 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
+use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Components, Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
-    ResponseBuilder, Schema,
+    ResponseBuilder, Schema, ServerBuilder,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -35,6 +46,40 @@ pub const ACCESS: &str = "x-gatekey-access";
 /// The extension of every operation that says which scope an API key needs for it: a
 /// [`Scope`](values::Scope), or `none`.
 pub const SCOPE: &str = "x-gatekey-scope";
+
+/// What holds for all operations.
+const DESCRIPTION: &str = "\
+The control plane of a zero-trust VPN: who may connect to which gateway, and what they may reach there.
+
+An answer is `{\"data\": …}`; that of a list has `meta` too, with `total`, `page` and `per_page`. \
+What agents send and get is flat. An error is `{\"error\": {\"code\", \"message\"}}`: `code` is \
+stable, `details` names the fields at fault, and `request_id` is the `X-Request-Id` that every \
+answer carries. Fields, and values of an answer's enumerations, may be added; what is there stays. \
+Unknown fields in a body or query are refused, except by what agents call.
+
+`ETag` goes into `If-Match` of the change that follows, which is refused with 412 if somebody else \
+was faster. Times are RFC 3339 in UTC. Ids are opaque.";
+
+/// The chapters of the document, in their order.
+const TAGS: &[(&str, &str)] = &[
+    ("Auth", "Signing in and out, and one's own logins."),
+    ("Me", "Who one is."),
+    ("API keys", "One's own keys, for scripts."),
+    ("Configs", "VPN configurations: made, fetched, revoked."),
+    ("Gateways", "OpenVPN servers, and who may use them."),
+    ("Mesh", "Hubs that connect whole sites, and who may use them."),
+    ("Networks", "The addresses behind gateways."),
+    ("Access rules", "What may be reached, and by whom."),
+    ("Geo-fence", "From where one may connect."),
+    ("Users", "People, and what is theirs."),
+    ("Groups", "What the identity provider, or an admin, puts people into."),
+    ("Connections", "Who is connected, and who was."),
+    ("Audit", "Who changed what, when, from where."),
+    ("PKI", "The authority, its certificates, and which are revoked."),
+    ("Settings", "What admins decide for the whole."),
+    ("Gateway", "What the agent beside an OpenVPN server calls."),
+    ("Server", "The server itself: whether it lives, and what it offers."),
+];
 
 /// Swagger UI puts styles into elements and pictures into its style sheet.
 const DOCS_CSP: HeaderValue = HeaderValue::from_static(
@@ -105,10 +150,7 @@ pub fn base() -> OpenApi {
     let info = InfoBuilder::new()
         .title("GateKey")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(
-            "The control plane of a zero-trust VPN: who may connect to which gateway, and what \
-             they may reach there.",
-        ))
+        .description(Some(DESCRIPTION))
         .license(Some(
             LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build(),
         ))
@@ -172,7 +214,16 @@ pub fn base() -> OpenApi {
             gateway,
         ))),
     );
-    OpenApiBuilder::new().info(info).components(Some(components)).build()
+    let tags = TAGS.iter().map(|(name, description)| {
+        TagBuilder::new().name(*name).description(Some(*description)).build()
+    });
+    let server = ServerBuilder::new().url("/").description(Some("Where this document is")).build();
+    OpenApiBuilder::new()
+        .info(info)
+        .servers(Some([server]))
+        .tags(Some(tags))
+        .components(Some(components))
+        .build()
 }
 
 fn named<T: ToSchema>() -> (Cow<'static, str>, RefOr<Schema>) {
@@ -304,8 +355,8 @@ fn operations_of(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Oper
 pub struct Document(Bytes);
 
 impl Document {
-    /// Of a finished document.
-    pub fn new(document: &OpenApi) -> Result<Self, serde_json::Error> {
+    /// Of a [finished](finish()) document.
+    pub fn new(document: &serde_json::Value) -> Result<Self, serde_json::Error> {
         serde_json::to_vec(document).map(|json| Self(json.into()))
     }
 }
@@ -314,8 +365,9 @@ impl Document {
 ///
 /// This document.
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "meta",
-    responses((status = 200, description = "The document.", body = serde_json::Value))
+    get, path = "/openapi.json", tag = "Server", operation_id = "getOpenApi",
+    responses((status = 200, description = "The document.", body = serde_json::Value,
+        example = json!({"openapi": "3.1.0", "info": {"title": "GateKey"}, "paths": {}})))
 )]
 pub async fn openapi(Extension(document): Extension<Document>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], document.0)

@@ -65,7 +65,11 @@ pub async fn crl(
 #[utoipa::path(
     get, path = "/pki/crl.pem", tag = "PKI", operation_id = "getCrlPem",
     responses(
-        (status = 200, description = "The list", content_type = "application/x-pem-file", body = String),
+        (
+            status = 200, description = "The list", content_type = "application/x-pem-file",
+            body = String,
+            example = json!("-----BEGIN X509 CRL-----\nMIIB…\n-----END X509 CRL-----\n")
+        ),
         (status = 304, description = "You have it"),
     ),
 )]
@@ -121,7 +125,11 @@ fn conditional(
 #[utoipa::path(
     get, path = "/pki/ca.pem", tag = "PKI", operation_id = "getCaCertificate",
     responses(
-        (status = 200, description = "The certificate", content_type = "application/x-pem-file", body = String),
+        (
+            status = 200, description = "The certificate", content_type = "application/x-pem-file",
+            body = String,
+            example = json!("-----BEGIN CERTIFICATE-----\nMIIB…\n-----END CERTIFICATE-----\n")
+        ),
     ),
 )]
 pub async fn ca(State(services): State<Arc<Services>>, _: Public) -> Response {
@@ -158,6 +166,7 @@ pub struct CertificateCheck {
     revoked_at: Option<DateTime<Utc>>,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "key_compromise")]
     reason: Option<String>,
 }
 
@@ -167,7 +176,7 @@ pub struct CertificateCheck {
 /// is `unknown`.
 #[utoipa::path(
     get, path = "/pki/check/{serial}", tag = "PKI", operation_id = "checkCertificate",
-    params(("serial" = String, Path, description = "The serial, in hex", example = "5a:0f:3c")),
+    params(("serial" = Serial, Path, description = "The serial, in hex, with or without colons")),
     responses(
         (status = 200, description = "How it stands", body = Data<CertificateCheck>),
         (status = 400, description = "That is no serial", body = ErrorBody),

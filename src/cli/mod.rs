@@ -84,7 +84,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         Command::Projections(ProjectionsCommand::Rebuild { name }) => {
             block_on(projections::rebuild_views(&config()?, name))
         }
-        Command::Openapi => print(&serde_json::to_string_pretty(&app::document())?),
+        Command::Openapi => print(&serde_json::to_string_pretty(&app::document()?)?),
         Command::Version => print(&format!("gatekey-server {}", env!("CARGO_PKG_VERSION"))),
     }
 }

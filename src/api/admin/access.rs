@@ -189,6 +189,7 @@ struct Ways {
     /// By themselves.
     directly: bool,
     /// As a member of these groups.
+    #[schema(example = json!(["engineering"]))]
     groups: Vec<String>,
 }
 

@@ -60,16 +60,16 @@ struct AuditEvent {
     #[schema(required, example = "curl/8.5.0")]
     user_agent: Option<String>,
     /// The `X-Request-Id` of the request.
-    #[schema(required)]
+    #[schema(required, example = "01k9x3v7m2")]
     request_id: Option<String>,
     /// The first cause of a chain of events.
-    #[schema(required)]
+    #[schema(required, example = "4708")]
     correlation_id: Option<String>,
     /// What directly caused it: a position.
-    #[schema(required)]
+    #[schema(required, example = "4709")]
     causation_id: Option<String>,
     /// Why, in the words of the person who did it.
-    #[schema(required)]
+    #[schema(required, example = "She has left the company")]
     reason: Option<String>,
     /// What happened in detail; it depends on the event. Null in it stands for what was erased, and
     /// `changed` for hashes and for where secrets are kept. Null: it can't be read.

@@ -75,6 +75,7 @@ struct Network {
     #[schema(example = "10.77.0.0/24")]
     cidr: String,
     /// Free text.
+    #[schema(example = "Everything in Cambridge")]
     description: String,
     /// Through how many gateways it can be reached.
     gateways: i64,

@@ -52,6 +52,7 @@ const TRIES: usize = 4;
 #[schema(as = ConnectRequest)]
 pub struct Request {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
+    #[schema(example = "9nRtjr4WzqjbB3Tn0wqWmCqRr4i2zrQ5LZcVgrm9T8Y")]
     token: Option<String>,
     /// The certificate's common name.
     #[schema(value_type = String, example = "ada@example.com")]
@@ -66,7 +67,7 @@ pub struct Request {
     vpn_ipv4: Option<Ipv4Addr>,
     /// OpenVPN's `ifconfig_pool_remote_ip6`.
     #[serde(default, deserialize_with = "absent_if_empty")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "fd00:77::2")]
     vpn_ipv6: Option<Ipv6Addr>,
     /// OpenVPN's `tls_serial_hex_0`.
     #[serde(default, deserialize_with = "absent_if_empty")]
@@ -74,6 +75,7 @@ pub struct Request {
     serial_number: Option<Serial>,
     /// Makes a report that is sent again the same report.
     #[serde(default, deserialize_with = "absent_if_empty")]
+    #[schema(example = "01k9x3v7m2")]
     event_id: Option<String>,
     /// When it happened, if the report is late.
     #[serde(default, deserialize_with = "absent_if_empty")]
@@ -130,9 +132,10 @@ pub struct Answer {
     code: Option<&'static str>,
     /// Why not, for the person.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "Welcome")]
     message: Option<&'static str>,
     /// Lines for OpenVPN's per-client configuration. A refusal says `disable`.
+    #[schema(example = json!(["push \"route 10.77.0.0 255.255.255.0\""]))]
     client_config: Vec<String>,
     /// The connection.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,15 +143,19 @@ pub struct Answer {
     session_id: Option<String>,
     /// The gateway that asked.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "gw-001")]
     gateway_id: Option<String>,
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "us-east-1")]
     gateway_name: Option<String>,
     /// Who it is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "usr-01k9x3")]
     user_id: Option<String>,
     /// Their e-mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "ada@example.com")]
     user_email: Option<String>,
     /// What happens to everything that no rule allows.
     #[schema(value_type = String, example = "deny")]

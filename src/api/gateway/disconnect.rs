@@ -28,6 +28,7 @@ const MAX_CERTIFICATES: usize = 16;
 #[schema(as = DisconnectRequest)]
 pub struct Request {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
+    #[schema(example = "9nRtjr4WzqjbB3Tn0wqWmCqRr4i2zrQ5LZcVgrm9T8Y")]
     token: Option<String>,
     /// The certificate's common name.
     #[schema(value_type = String, example = "ada@example.com")]
@@ -49,6 +50,7 @@ pub struct Request {
     /// The `event_id` that the connect was reported with: then exactly that connection is meant. An
     /// id that no connect bore says nothing.
     #[serde(default, deserialize_with = "absent_if_empty")]
+    #[schema(example = "01k9x3v7m2")]
     event_id: Option<String>,
     /// When it happened, if the report is late.
     #[serde(default, deserialize_with = "absent_if_empty")]
@@ -69,9 +71,10 @@ pub struct Answer {
     #[schema(value_type = String, example = "disconnected")]
     status: &'static str,
     /// The gateway that reported.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "gw-001")]
     gateway_id: GatewayId,
     /// Its name.
+    #[schema(example = "us-east-1")]
     gateway_name: String,
 }
 

@@ -36,6 +36,7 @@ const MAX_CONFIG_VERSION: usize = 128;
 #[schema(as = HeartbeatRequest)]
 pub struct Request {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
+    #[schema(example = "9nRtjr4WzqjbB3Tn0wqWmCqRr4i2zrQ5LZcVgrm9T8Y")]
     token: Option<String>,
     /// The address under which the gateway is reached.
     #[serde(default, deserialize_with = "address_if_readable")]
@@ -47,6 +48,7 @@ pub struct Request {
     openvpn_running: Option<bool>,
     /// The configuration that the agent has.
     #[serde(default, deserialize_with = "absent_if_empty")]
+    #[schema(example = "3f2a9c41d07be856")]
     config_version: Option<String>,
     /// Every client that is connected: reconciles the connections known here.
     connected_clients: Option<Vec<ConnectedClient>>,
@@ -63,14 +65,15 @@ pub struct ConnectedClient {
     #[schema(value_type = Option<String>, example = "con-01k9x3")]
     session_id: Option<SessionId>,
     /// The certificate's common name.
+    #[schema(example = "ada@example.com")]
     common_name: String,
     /// From where.
     #[serde(default, deserialize_with = "address_if_readable")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "198.51.100.2")]
     client_ip: Option<IpAddr>,
     /// Its address inside the VPN.
     #[serde(default, deserialize_with = "address_if_readable")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "172.31.255.2")]
     vpn_ipv4: Option<IpAddr>,
     /// Since when.
     #[serde(default, deserialize_with = "absent_if_empty")]
@@ -91,15 +94,18 @@ pub struct Answer {
     #[schema(value_type = String, example = "ok")]
     status: &'static str,
     /// Which gateway it is.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "gw-001")]
     gateway_id: GatewayId,
     /// Its name.
+    #[schema(example = "us-east-1")]
     gateway_name: String,
     /// The configuration that it should have.
+    #[schema(example = "3f2a9c41d07be856")]
     config_version: String,
     /// Whether to provision anew.
     needs_reprovision: bool,
     /// SHA-256 of the authority's certificate, in hex.
+    #[schema(example = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c")]
     ca_fingerprint: String,
 }
 

@@ -28,6 +28,7 @@ const TRIES: usize = 3;
 #[schema(as = ProvisionRequest)]
 pub struct Request {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
+    #[schema(example = "9nRtjr4WzqjbB3Tn0wqWmCqRr4i2zrQ5LZcVgrm9T8Y")]
     token: Option<String>,
 }
 
@@ -42,15 +43,19 @@ impl AgentRequest for Request {
 #[schema(as = ProvisionAnswer)]
 pub struct Answer {
     /// Which gateway it is: also the server certificate's common name.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "gw-001")]
     gateway_id: GatewayId,
     /// Its name.
+    #[schema(example = "us-east-1")]
     gateway_name: String,
     /// The authority's certificate, PEM.
+    #[schema(example = "-----BEGIN CERTIFICATE-----\nMIIB…\n-----END CERTIFICATE-----\n")]
     ca_cert: String,
     /// The server's certificate, PEM.
+    #[schema(example = "-----BEGIN CERTIFICATE-----\nMIIB…\n-----END CERTIFICATE-----\n")]
     server_cert: String,
     /// The server's key, PKCS #8 PEM.
+    #[schema(example = "-----BEGIN PRIVATE KEY-----\nMIG…\n-----END PRIVATE KEY-----\n")]
     server_key: String,
     /// OpenVPN's `server`, as a CIDR.
     #[schema(example = "172.31.255.0/24")]
@@ -72,8 +77,12 @@ pub struct Answer {
     tls_auth_enabled: bool,
     /// OpenVPN's `tls-auth` key.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(
+        example = "-----BEGIN OpenVPN Static key V1-----\n…\n-----END OpenVPN Static key V1-----\n"
+    )]
     tls_auth_key: Option<String>,
     /// The version of all this, to be sent in heartbeats.
+    #[schema(example = "3f2a9c41d07be856")]
     config_version: String,
 }
 

@@ -25,6 +25,7 @@ use utoipa::ToSchema;
 #[schema(as = ClientRulesRequest)]
 pub struct ClientRequest {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
+    #[schema(example = "9nRtjr4WzqjbB3Tn0wqWmCqRr4i2zrQ5LZcVgrm9T8Y")]
     token: Option<String>,
     /// The certificate's common name (agents call it so).
     #[schema(example = "ada@example.com")]
@@ -64,9 +65,10 @@ pub struct AllowedDestination {
 #[schema(as = ClientRulesAnswer)]
 pub struct ClientAnswer {
     /// As it was asked.
+    #[schema(example = "usr-01k9x3")]
     user_id: String,
     /// As it was asked.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "198.51.100.2")]
     client_ip: Option<IpAddr>,
     /// Everything that is allowed.
     allowed: Vec<AllowedDestination>,
@@ -167,6 +169,7 @@ fn destination(rule: &Definition) -> AllowedDestination {
 #[schema(as = AllRulesRequest)]
 pub struct AllRequest {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
+    #[schema(example = "9nRtjr4WzqjbB3Tn0wqWmCqRr4i2zrQ5LZcVgrm9T8Y")]
     token: Option<String>,
 }
 
@@ -183,6 +186,7 @@ pub struct RuleAtGateway {
     #[schema(value_type = String, example = "rule-01k9x3")]
     id: AccessRuleId,
     /// Its name.
+    #[schema(example = "wiki")]
     name: String,
     /// What may be reached.
     #[serde(flatten)]
@@ -198,12 +202,13 @@ pub struct AllAnswer {
     /// The rules, in order of id.
     rules: Vec<RuleAtGateway>,
     /// The rules' ids by user.
-    #[schema(value_type = BTreeMap<String, Vec<String>>)]
+    #[schema(value_type = BTreeMap<String, Vec<String>>, example = json!({"usr-01k9x3": ["rule-01k9x3"]}))]
     user_rules: BTreeMap<String, Vec<AccessRuleId>>,
     /// The rules' ids by group.
-    #[schema(value_type = BTreeMap<String, Vec<String>>)]
+    #[schema(value_type = BTreeMap<String, Vec<String>>, example = json!({"engineering": ["rule-01k9x3"]}))]
     group_rules: BTreeMap<String, Vec<AccessRuleId>>,
     /// Changes exactly when the rules do.
+    #[schema(example = "0b5cd4c9b8a1f0d7")]
     hash: String,
     /// When this was asked.
     timestamp: DateTime<Utc>,

@@ -22,15 +22,18 @@ use utoipa::ToSchema;
 #[schema(as = VerifyRequest)]
 pub struct Request {
     /// The gateway's token, unless it is in `X-Gateway-Token`.
+    #[schema(example = "9nRtjr4WzqjbB3Tn0wqWmCqRr4i2zrQ5LZcVgrm9T8Y")]
     token: Option<String>,
     /// The certificate's common name.
     #[schema(value_type = String, example = "ada@example.com")]
     common_name: CommonName,
     /// OpenVPN's user name; if given, the common name again.
     #[serde(default, deserialize_with = "absent_if_empty")]
+    #[schema(example = "ada@example.com")]
     username: Option<String>,
     /// OpenVPN's password: the config's own token.
     #[serde(default, deserialize_with = "absent_if_empty")]
+    #[schema(example = "hT4k0cWq5o7rYpXv1sZ2aBcDeFgHiJkL")]
     password: Option<String>,
     /// OpenVPN's `tls_serial_hex_0`.
     #[serde(default, deserialize_with = "absent_if_empty")]
@@ -63,7 +66,7 @@ pub struct Answer {
     #[schema(value_type = Option<String>, example = "This config was revoked; generate a new one.")]
     reason: Option<&'static str>,
     /// The gateway that asked.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "gw-001")]
     gateway_id: GatewayId,
     /// Its name.
     #[schema(example = "us-east-1")]

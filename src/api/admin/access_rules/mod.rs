@@ -119,6 +119,7 @@ pub struct AccessRule {
     #[schema(example = "wiki")]
     name: String,
     /// Free text.
+    #[schema(example = "The wiki of the whole company")]
     description: String,
     /// What `value` is: `ip`, `cidr`, `hostname` or `hostname_wildcard`.
     #[schema(example = "ip")]

@@ -186,6 +186,7 @@ pub struct Gateway {
     #[schema(required)]
     openvpn_running: Option<bool>,
     /// The version of the configuration that it should have.
+    #[schema(example = "3f2a9c41d07be856")]
     config_version: String,
     /// Whether its agent has, by its last heartbeat, another configuration than it should.
     needs_reprovision: bool,

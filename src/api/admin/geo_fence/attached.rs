@@ -58,6 +58,7 @@ struct AttachedGeoFenceRule {
     #[schema(example = "198.51.100.0/24")]
     cidr: String,
     /// Free text.
+    #[schema(example = "The office in Cambridge")]
     description: String,
     /// Since when.
     attached_at: DateTime<Utc>,

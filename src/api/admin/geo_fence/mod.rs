@@ -225,6 +225,7 @@ struct FenceCheck {
     #[schema(value_type = String, example = "inside_geo_fence")]
     reason: &'static str,
     /// What the rules say, in words.
+    #[schema(example = "198.51.100.2 is in `office` (198.51.100.0/24)")]
     message: String,
 }
 

@@ -74,6 +74,7 @@ struct GeoFenceRule {
     #[schema(example = "198.51.100.0/24")]
     cidr: String,
     /// Free text.
+    #[schema(example = "The office in Cambridge")]
     description: String,
     /// Whether it counts for everybody who has no rule of their own or of a group.
     global: bool,

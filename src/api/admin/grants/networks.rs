@@ -39,6 +39,7 @@ pub struct AttachedNetwork {
     #[schema(example = "10.77.0.0/24")]
     cidr: String,
     /// Free text.
+    #[schema(example = "Everything in Cambridge")]
     description: String,
     /// Since when.
     attached_at: DateTime<Utc>,

@@ -154,10 +154,10 @@ struct UserSession {
     #[schema(example = "local")]
     method: String,
     /// From where.
-    #[schema(required)]
+    #[schema(required, example = "198.51.100.2")]
     client_ip: Option<String>,
     /// With what.
-    #[schema(required)]
+    #[schema(required, example = "curl/8.5.0")]
     user_agent: Option<String>,
     /// When they signed in.
     created_at: DateTime<Utc>,
@@ -167,7 +167,7 @@ struct UserSession {
     #[schema(required)]
     last_used_at: Option<DateTime<Utc>>,
     /// From where it was last used.
-    #[schema(required)]
+    #[schema(required, example = "198.51.100.2")]
     last_used_ip: Option<String>,
 }
 

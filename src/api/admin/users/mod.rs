@@ -101,7 +101,7 @@ struct UserGroups {
 #[serde(deny_unknown_fields)]
 struct UserPassword {
     /// 12 to 256 characters.
-    #[schema(value_type = String, format = Password)]
+    #[schema(value_type = String, format = Password, example = "a quiet pond at dusk")]
     password: Secret,
     /// Whether it is good for nothing but changing it.
     #[serde(default = "yes")]
