@@ -27,11 +27,13 @@ CREATE TABLE gateways (
     updated_at         bigint  NOT NULL,
     deleted_at         bigint,
     revision           bigint  NOT NULL,
-    etag               bigint  NOT NULL
+    etag               bigint  NOT NULL,
+    number             bigint  NOT NULL
 );
 CREATE INDEX gateways_by_token ON gateways (token_hash);
-CREATE INDEX gateways_by_name ON gateways (name, id);
-CREATE INDEX gateways_by_age ON gateways (created_at, id);
+CREATE INDEX gateways_by_name ON gateways (lower(name), id) WHERE deleted_at IS NULL;
+CREATE INDEX gateways_by_age ON gateways (created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX gateways_inactive ON gateways (lower(name), id) WHERE deleted_at IS NULL AND NOT active;
 
 CREATE TABLE gateway_users (
     gateway_id text   NOT NULL,
@@ -73,11 +75,14 @@ CREATE TABLE users (
     updated_at           bigint  NOT NULL,
     deleted_at           bigint,
     revision             bigint  NOT NULL,
-    etag                 bigint  NOT NULL
+    etag                 bigint  NOT NULL,
+    number               bigint  NOT NULL
 );
-CREATE INDEX users_by_username ON users (username, id);
-CREATE INDEX users_by_email ON users (email, id);
-CREATE INDEX users_by_age ON users (created_at, id);
+CREATE INDEX users_by_username ON users (username, id) WHERE deleted_at IS NULL;
+CREATE INDEX users_by_email ON users (email, id) WHERE deleted_at IS NULL;
+CREATE INDEX users_by_age ON users (created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX users_by_role ON users (role, username, id) WHERE deleted_at IS NULL;
+CREATE INDEX users_inactive ON users (username, id) WHERE deleted_at IS NULL AND NOT active;
 
 CREATE TABLE user_groups (
     user_id    text NOT NULL,
@@ -113,8 +118,8 @@ CREATE TABLE networks (
     revision    bigint NOT NULL,
     etag        bigint NOT NULL
 );
-CREATE INDEX networks_by_name ON networks (name, id);
-CREATE INDEX networks_by_age ON networks (created_at, id);
+CREATE INDEX networks_by_name ON networks (lower(name), id) WHERE deleted_at IS NULL;
+CREATE INDEX networks_by_age ON networks (created_at, id) WHERE deleted_at IS NULL;
 
 CREATE TABLE access_rules (
     id          text    PRIMARY KEY,
@@ -132,8 +137,8 @@ CREATE TABLE access_rules (
     revision    bigint  NOT NULL,
     etag        bigint  NOT NULL
 );
-CREATE INDEX access_rules_by_name ON access_rules (name, id);
-CREATE INDEX access_rules_by_age ON access_rules (created_at, id);
+CREATE INDEX access_rules_by_name ON access_rules (lower(name), id) WHERE deleted_at IS NULL;
+CREATE INDEX access_rules_by_age ON access_rules (created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX access_rules_by_network ON access_rules (network_id);
 
 CREATE TABLE access_rule_users (
@@ -299,3 +304,17 @@ CREATE TABLE totals (
 
 -- The audit's filter by kind.
 CREATE INDEX events_by_type ON events (aggregate_type, position);
+
+-- Sequences of three characters, for `q` (projections/src/search.rs). Where the extension is not to be had,
+-- `q` is right but slow.
+DO $$
+BEGIN
+    CREATE EXTENSION IF NOT EXISTS pg_trgm;
+    CREATE INDEX users_search ON users USING gin
+        (lower(COALESCE(username, '') || chr(10) || COALESCE(email, '') || chr(10) || COALESCE(name, '')) gin_trgm_ops);
+    CREATE INDEX gateways_search ON gateways USING gin
+        (lower(name || chr(10) || description || chr(10) || hostname) gin_trgm_ops);
+EXCEPTION WHEN insufficient_privilege OR undefined_file OR feature_not_supported THEN
+    RAISE WARNING 'without the extension pg_trgm searching among many users or gateways is slow: %', SQLERRM;
+END
+$$;

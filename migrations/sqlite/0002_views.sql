@@ -27,11 +27,13 @@ CREATE TABLE gateways (
     updated_at         integer NOT NULL,
     deleted_at         integer,
     revision           integer NOT NULL,
-    etag               integer NOT NULL
+    etag               integer NOT NULL,
+    number             integer NOT NULL
 ) STRICT;
 CREATE INDEX gateways_by_token ON gateways (token_hash);
-CREATE INDEX gateways_by_name ON gateways (name, id);
-CREATE INDEX gateways_by_age ON gateways (created_at, id);
+CREATE INDEX gateways_by_name ON gateways (lower(name), id) WHERE deleted_at IS NULL;
+CREATE INDEX gateways_by_age ON gateways (created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX gateways_inactive ON gateways (lower(name), id) WHERE deleted_at IS NULL AND NOT active;
 
 CREATE TABLE gateway_users (
     gateway_id text    NOT NULL,
@@ -73,11 +75,14 @@ CREATE TABLE users (
     updated_at           integer NOT NULL,
     deleted_at           integer,
     revision             integer NOT NULL,
-    etag                 integer NOT NULL
+    etag                 integer NOT NULL,
+    number               integer NOT NULL
 ) STRICT;
-CREATE INDEX users_by_username ON users (username, id);
-CREATE INDEX users_by_email ON users (email, id);
-CREATE INDEX users_by_age ON users (created_at, id);
+CREATE INDEX users_by_username ON users (username, id) WHERE deleted_at IS NULL;
+CREATE INDEX users_by_email ON users (email, id) WHERE deleted_at IS NULL;
+CREATE INDEX users_by_age ON users (created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX users_by_role ON users (role, username, id) WHERE deleted_at IS NULL;
+CREATE INDEX users_inactive ON users (username, id) WHERE deleted_at IS NULL AND NOT active;
 
 CREATE TABLE user_groups (
     user_id    text NOT NULL,
@@ -113,8 +118,8 @@ CREATE TABLE networks (
     revision    integer NOT NULL,
     etag        integer NOT NULL
 ) STRICT;
-CREATE INDEX networks_by_name ON networks (name, id);
-CREATE INDEX networks_by_age ON networks (created_at, id);
+CREATE INDEX networks_by_name ON networks (lower(name), id) WHERE deleted_at IS NULL;
+CREATE INDEX networks_by_age ON networks (created_at, id) WHERE deleted_at IS NULL;
 
 CREATE TABLE access_rules (
     id          text    PRIMARY KEY,
@@ -132,8 +137,8 @@ CREATE TABLE access_rules (
     revision    integer NOT NULL,
     etag        integer NOT NULL
 ) STRICT;
-CREATE INDEX access_rules_by_name ON access_rules (name, id);
-CREATE INDEX access_rules_by_age ON access_rules (created_at, id);
+CREATE INDEX access_rules_by_name ON access_rules (lower(name), id) WHERE deleted_at IS NULL;
+CREATE INDEX access_rules_by_age ON access_rules (created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX access_rules_by_network ON access_rules (network_id);
 
 CREATE TABLE access_rule_users (
@@ -299,3 +304,32 @@ CREATE TABLE totals (
 
 -- The audit's filter by kind.
 CREATE INDEX events_by_type ON events (aggregate_type, position);
+
+-- Sequences of three characters, for `q` (projections/src/search.rs). By `number`, which stays when rows move.
+CREATE UNIQUE INDEX users_by_number ON users (number);
+CREATE VIRTUAL TABLE users_search USING fts5(username, email, name, content = '', contentless_delete = 1, tokenize = 'trigram');
+CREATE TRIGGER users_search_insert AFTER INSERT ON users BEGIN
+    INSERT INTO users_search (rowid, username, email, name) VALUES (new.number, new.username, new.email, new.name);
+END;
+CREATE TRIGGER users_search_delete AFTER DELETE ON users BEGIN
+    DELETE FROM users_search WHERE rowid = old.number;
+END;
+CREATE TRIGGER users_search_update AFTER UPDATE ON users
+WHEN old.number <> new.number OR old.username IS NOT new.username OR old.email IS NOT new.email OR old.name IS NOT new.name BEGIN
+    DELETE FROM users_search WHERE rowid = old.number;
+    INSERT INTO users_search (rowid, username, email, name) VALUES (new.number, new.username, new.email, new.name);
+END;
+
+CREATE UNIQUE INDEX gateways_by_number ON gateways (number);
+CREATE VIRTUAL TABLE gateways_search USING fts5(name, description, hostname, content = '', contentless_delete = 1, tokenize = 'trigram');
+CREATE TRIGGER gateways_search_insert AFTER INSERT ON gateways BEGIN
+    INSERT INTO gateways_search (rowid, name, description, hostname) VALUES (new.number, new.name, new.description, new.hostname);
+END;
+CREATE TRIGGER gateways_search_delete AFTER DELETE ON gateways BEGIN
+    DELETE FROM gateways_search WHERE rowid = old.number;
+END;
+CREATE TRIGGER gateways_search_update AFTER UPDATE ON gateways
+WHEN old.number <> new.number OR old.name IS NOT new.name OR old.description IS NOT new.description OR old.hostname IS NOT new.hostname BEGIN
+    DELETE FROM gateways_search WHERE rowid = old.number;
+    INSERT INTO gateways_search (rowid, name, description, hostname) VALUES (new.number, new.name, new.description, new.hostname);
+END;

@@ -1,7 +1,7 @@
 //! Certificates: those of clients, which are called configs, and those of gateways.
 
 use crate::db::Db;
-use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Wanted, columns};
+use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Sort, Wanted, columns};
 use crate::rows::{Rows, View};
 use crate::table::table;
 use crate::totals::of;
@@ -183,6 +183,9 @@ pub async fn by_token_hash(db: &Db, hash: &str) -> Result<Option<Certificate>, s
     query().with("t.token_hash = {}", hash).optional(db).await
 }
 
+/// What configs can be sorted by.
+pub const SORT: &[&str] = &["created_at", "expires_at"];
+
 /// Configs, the newest first; `q` looks at common name, serial, the owner's user name and e-mail, and
 /// the gateway's name.
 pub async fn configs(
@@ -216,12 +219,23 @@ pub async fn configs(
             }
         };
     }
-    let keyset = Keyset {
-        columns: &[("t.issued_at", Holds::Ints), ("t.id", Holds::Texts)],
-        place: |it: &Certificate| {
-            vec![Place::Int(it.row.issued_at), Place::Text(it.row.id.clone())]
+    let sort = wanted.sort.unwrap_or(Sort { by: "created_at", descending: true });
+    let keyset = match sort.by {
+        "created_at" => Keyset {
+            columns: &[("t.issued_at", Holds::Ints), ("t.id", Holds::Texts)],
+            place: |it: &Certificate| {
+                vec![Place::Int(it.row.issued_at), Place::Text(it.row.id.clone())]
+            },
+            descending: sort.descending,
         },
-        descending: true,
+        "expires_at" => Keyset {
+            columns: &[("t.not_after", Holds::Ints), ("t.id", Holds::Texts)],
+            place: |it: &Certificate| {
+                vec![Place::Int(it.row.not_after), Place::Text(it.row.id.clone())]
+            },
+            descending: sort.descending,
+        },
+        other => return Err(ListError::Sort(other)),
     };
     query.keyset(db, wanted, &keyset).await
 }

@@ -1,8 +1,9 @@
 //! VPN connections, active and past.
 
-use crate::db::{Arg, Db};
-use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Wanted, columns};
+use crate::db::{Arg, Db, Dialect};
+use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Sort, Wanted, columns};
 use crate::rows::{Rows, View};
+use crate::search::{ACCOUNTS, GATEWAY_NAMES};
 use crate::table::table;
 use crate::totals::of;
 use chrono::{DateTime, Utc};
@@ -154,6 +155,9 @@ pub enum Status {
     Ended,
 }
 
+/// So many connections are rather sorted than looked for among all.
+const FEW_CONNECTIONS: i64 = 2_000;
+
 /// Which connections are listed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
@@ -196,8 +200,8 @@ pub async fn ended_since(
     Ok(count > 0)
 }
 
-/// Connections, the newest first; `q` looks at the user's name and e-mail, the gateway's name, and the
-/// addresses.
+/// Connections, the newest first; `q` looks at the user's user name and e-mail, the gateway's name,
+/// and the addresses.
 pub async fn list(
     db: &Db,
     wanted: &Wanted,
@@ -212,11 +216,7 @@ pub async fn list(
             "t.user_id = (SELECT c.user_id FROM certificates c WHERE c.id = {})",
             filter.certificate_id.clone(),
         )
-        .when("t.certificate_id = {}", filter.certificate_id.clone())
-        .search(
-            &["u.username", "u.email", "g.name", "t.client_ip", "t.vpn_ip", "t.vpn_ipv6"],
-            wanted.q.as_deref(),
-        );
+        .when("t.certificate_id = {}", filter.certificate_id.clone());
     query = match filter.status {
         None => query,
         Some(Status::Active) => query.and("t.disconnected_at IS NULL"),
@@ -227,7 +227,51 @@ pub async fn list(
         place: |it: &Connection| {
             vec![Place::Int(it.row.connected_at), Place::Text(it.row.id.clone())]
         },
-        descending: true,
+        descending: by_age(wanted)?,
     };
-    query.keyset(db, wanted, &keyset).await
+    let Some(q) = wanted.q.as_deref() else { return query.keyset(db, wanted, &keyset).await };
+    let Some((users, gateways)) = few_sides(db, q).await? else {
+        let columns = ["u.username", "u.email", "g.name", "t.client_ip", "t.vpn_ip", "t.vpn_ipv6"];
+        return query.search(&columns, Some(q)).keyset(db, wanted, &keyset).await;
+    };
+    let dialect = db.dialect();
+    let found = |users_in, gateways_in| {
+        let sides = [(users_in, &*users), (gateways_in, &*gateways)];
+        query.clone().asking_for(q).among(dialect, &sides)
+    };
+    let query = found("t.user_id", "t.gateway_id");
+    let (total, exact) = query.total(db).await?;
+    let query = match dialect {
+        _ if total <= FEW_CONNECTIONS => query.few(),
+        Dialect::Postgres => query,
+        // Without an index for these, it looks through the connections in their order.
+        Dialect::Sqlite => found("+t.user_id", "+t.gateway_id"),
+    };
+    let mut listed = query.keyset_of(db, wanted, &keyset, total).await?;
+    listed.total_exact = exact;
+    Ok(listed)
+}
+
+/// What connections can be sorted by.
+pub const SORT: &[&str] = &["connected_at"];
+
+/// Whether the newest come first.
+fn by_age(wanted: &Wanted) -> Result<bool, ListError> {
+    match wanted.sort {
+        None => Ok(true),
+        Some(Sort { by: "connected_at", descending }) => Ok(descending),
+        Some(Sort { by, .. }) => Err(ListError::Sort(by)),
+    }
+}
+
+/// Users and gateways whose connections have the text in them, if it can only be theirs and they are
+/// few.
+async fn few_sides(db: &Db, q: &str) -> Result<Option<(Vec<String>, Vec<String>)>, sqlx::Error> {
+    let is_part_of_address = q.contains(['.', ':'])
+        && q.chars().all(|it| it.is_ascii_hexdigit() || it == '.' || it == ':');
+    if is_part_of_address {
+        return Ok(None);
+    }
+    let Some(users) = ACCOUNTS.few(db, q).await? else { return Ok(None) };
+    Ok(GATEWAY_NAMES.few(db, q).await?.map(|gateways| (users, gateways)))
 }

@@ -337,7 +337,12 @@ impl Location {
         match self {
             Self::Postgres(options) => {
                 let patience = format!("{}s", purpose.patience().as_secs());
-                let options = options.as_ref().clone().options([("statement_timeout", patience)]);
+                let mut options =
+                    options.as_ref().clone().options([("statement_timeout", patience)]);
+                if purpose == Purpose::Queries {
+                    // How a list is best found depends on what is looked for.
+                    options = options.options([("plan_cache_mode", "force_custom_plan")]);
+                }
                 let pool = PgPoolOptions::new()
                     .max_connections(purpose.connections())
                     .acquire_timeout(ACQUIRE_TIMEOUT)

@@ -4,6 +4,7 @@ use crate::db::Db;
 use crate::grants::{Granting, give, grant, holder_is_gone, take, thing_is_gone};
 use crate::list::{BY_NAME, ListError, Listed, Orders, Query, Wanted, columns, names};
 use crate::rows::{Rows, View};
+use crate::search::GATEWAYS;
 use crate::table::{Texts, stamp, table};
 use crate::totals::of;
 use gatekey_aggregates::gateway::{Configuration, Event as GatewayEvent};
@@ -63,6 +64,8 @@ table! {
         revision: i64,
         /// Position of the last change by an admin.
         etag: i64,
+        /// Position of its beginning: by it the search index knows it.
+        number: i64,
     }
 }
 
@@ -176,6 +179,7 @@ fn apply(recorded: &Recorded, event: &GatewayEvent, rows: &mut Rows) {
                 deleted_at: None,
                 revision: recorded.sequence,
                 etag: recorded.position,
+                number: recorded.position,
             };
             row.configure(configuration);
             rows.put(row);
@@ -304,13 +308,17 @@ pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<Ga
     query()
         .and("t.deleted_at IS NULL")
         .totalled_as(of::GATEWAYS)
-        .when("t.active = {}", filter.active)
+        .when_true("t.active", filter.active)
         .when_beside("h.last_heard >= {}", filter.heard_since)
         .when_beside("h.last_heard IS NULL OR h.last_heard < {}", filter.silent_since)
-        .when(&GRANTING.to_user(), filter.granted_to.clone())
-        .when(&GRANTING.to_group(), filter.group.clone())
-        .when(&GRANTING.to_network(), filter.network_id.clone())
-        .search(&["t.name", "t.description", "t.hostname"], wanted.q.as_deref())
+        .when_few(db, &GRANTING.to_user(), &GRANTING.ids_of_user(), filter.granted_to.clone())
+        .await?
+        .when_few(db, &GRANTING.to_group(), &GRANTING.ids_of_group(), filter.group.clone())
+        .await?
+        .when_few(db, &GRANTING.to_network(), &GRANTING.ids_of_network(), filter.network_id.clone())
+        .await?
+        .searched(db, &GATEWAYS, &["t.name", "t.description", "t.hostname"], wanted.q.as_deref())
+        .await?
         .page(db, wanted, &Orders { by: &ORDERS, default: BY_NAME, tie: "t.id" })
         .await
 }

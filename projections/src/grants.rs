@@ -241,6 +241,26 @@ impl Granting {
         self.has("networks", "network_id")
     }
 
+    /// A query for the ids of what was given to the user `$1`, by themselves or as a member of a group.
+    pub(crate) fn ids_of_user(&self) -> String {
+        let kind = self.kind;
+        format!(
+            "SELECT {kind}_id FROM {kind}_users WHERE user_id = $1 \
+             UNION SELECT a.{kind}_id FROM user_groups m \
+               JOIN {kind}_groups a ON a.group_name = m.group_name WHERE m.user_id = $1"
+        )
+    }
+
+    /// A query for the ids of what was given to the group `$1`.
+    pub(crate) fn ids_of_group(&self) -> String {
+        format!("SELECT {0}_id FROM {0}_groups WHERE group_name = $1", self.kind)
+    }
+
+    /// A query for the ids of that through which the network `$1` can be reached.
+    pub(crate) fn ids_of_network(&self) -> String {
+        format!("SELECT {0}_id FROM {0}_networks WHERE network_id = $1", self.kind)
+    }
+
     fn has(&self, table: &str, column: &str) -> String {
         let kind = self.kind;
         format!(

@@ -19,6 +19,7 @@ mod list;
 pub mod logins;
 pub mod networks;
 mod rows;
+mod search;
 pub mod settings;
 mod table;
 pub mod totals;

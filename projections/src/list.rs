@@ -1,11 +1,12 @@
 //! Lists: filters, search, order and paging, as SQL that both databases speak.
 
-use crate::db::{Arg, Db, Readable};
+use crate::db::{Arg, Db, Dialect, Readable};
 use crate::rows::Table;
+use crate::search::{Searched, few};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 
@@ -204,6 +205,15 @@ fn total_by_end<T>(limit: i64, offset: i64, rows: &[T]) -> Option<i64> {
     is_end.then(|| offset.saturating_add(seen))
 }
 
+/// For LIKE: has this text in it.
+pub(crate) fn pattern(q: &str) -> String {
+    let escaped: String = q
+        .chars()
+        .flat_map(|c| ['%', '_', '\\'].contains(&c).then_some('\\').into_iter().chain([c]))
+        .collect();
+    format!("%{escaped}%")
+}
+
 /// A list may have grown since it was counted.
 fn no_less_than_seen<T>(total: i64, offset: i64, rows: &[T]) -> i64 {
     match i64::try_from(rows.len()) {
@@ -234,10 +244,12 @@ pub(crate) struct Query {
     looks_beside: bool,
     conditions: Vec<String>,
     args: Vec<Arg>,
-    /// Arguments that do not tell queries apart.
-    passing: Vec<usize>,
+    /// What tells it from other queries: what was asked, however it is found.
+    asked: String,
     /// The kept total of the rows that meet the first so many conditions.
     kept_total: Option<(&'static str, usize)>,
+    /// Whether there are few rows.
+    few: bool,
 }
 
 impl Query {
@@ -250,8 +262,9 @@ impl Query {
             looks_beside: false,
             conditions: Vec::new(),
             args: Vec::new(),
-            passing: Vec::new(),
+            asked: String::new(),
             kept_total: None,
+            few: false,
         }
     }
 
@@ -271,28 +284,53 @@ impl Query {
 
     /// Only where this holds.
     pub fn and(mut self, condition: &str) -> Self {
+        self.ask(condition, None);
         self.conditions.push(format!("({condition})"));
         self
     }
 
     /// Only where this holds; each `{}` in it is the value.
     pub fn with(mut self, condition: &str, value: impl Into<Arg>) -> Self {
-        self.args.push(value.into());
-        let placeholder = format!("${}", self.args.len());
-        self.and(&condition.replace("{}", &placeholder))
+        let value = value.into();
+        self.ask(condition, Some(&value));
+        self.found_by(condition, value)
     }
 
     /// The same, of a value such as the time now: another one makes no other query, so a cursor
     /// stays good.
     pub fn with_passing(mut self, condition: &str, value: impl Into<Arg>) -> Self {
-        self.passing.push(self.args.len());
-        self.with(condition, value)
+        self.ask(condition, None);
+        self.found_by(condition, value.into())
+    }
+
+    /// Adds to what tells queries apart.
+    fn ask(&mut self, condition: &str, value: Option<&Arg>) {
+        // Writing to a string does not fail.
+        let _ = write!(self.asked, "{condition} {value:?}; ");
+    }
+
+    /// Only where this holds, which is how something that was asked is found.
+    pub fn found_by(mut self, condition: &str, value: Arg) -> Self {
+        self.args.push(value);
+        let placeholder = format!("${}", self.args.len());
+        self.conditions.push(format!("({})", condition.replace("{}", &placeholder)));
+        self
     }
 
     /// The same, if there is a value.
     pub fn when(self, condition: &str, value: Option<impl Into<Arg>>) -> Self {
         match value {
             Some(value) => self.with(condition, value),
+            None => self,
+        }
+    }
+
+    /// Only where a column is true, or only where it is false, if it matters. The value stands in the
+    /// text: an index may hold only those where it is so.
+    pub fn when_true(self, column: &str, value: Option<bool>) -> Self {
+        match value {
+            Some(true) => self.and(column),
+            Some(false) => self.and(&format!("NOT {column}")),
             None => self,
         }
     }
@@ -308,15 +346,69 @@ impl Query {
     pub fn search(mut self, columns: &[&str], q: Option<&str>) -> Self {
         let Some(q) = q else { return self };
         self.looks_beside = true;
-        let escaped: String = q
-            .chars()
-            .flat_map(|c| ['%', '_', '\\'].contains(&c).then_some('\\').into_iter().chain([c]))
-            .collect();
         let matches: Vec<String> = columns
             .iter()
             .map(|column| format!(r"lower({column}) LIKE lower({{}}) ESCAPE '\'"))
             .collect();
-        self.with(&matches.join(" OR "), format!("%{escaped}%"))
+        self.asking_for(q).found_by(&matches.join(" OR "), pattern(q).into())
+    }
+
+    /// The same of a table that can be searched; its id is `t.id`.
+    pub async fn searched(
+        self,
+        db: &Db,
+        searched: &Searched,
+        columns: &[&str],
+        q: Option<&str>,
+    ) -> Result<Self, sqlx::Error> {
+        let Some(text) = q else { return Ok(self) };
+        let Some(ids) = searched.few(db, text).await? else { return Ok(self.search(columns, q)) };
+        Ok(self.asking_for(text).among(db.dialect(), &[("t.id", &ids)]))
+    }
+
+    /// Only where this holds, if there is a value. `ids` is a query for the ids (`t.id`) of all where it
+    /// does: where they are few, they are looked up, instead of looking for them among all.
+    pub async fn when_few(
+        mut self,
+        db: &Db,
+        condition: &str,
+        ids: &str,
+        value: Option<String>,
+    ) -> Result<Self, sqlx::Error> {
+        let Some(value) = value else { return Ok(self) };
+        let Some(found) = few(db, ids, vec![value.clone().into()]).await? else {
+            return Ok(self.with(condition, value));
+        };
+        self.ask(condition, Some(&value.into()));
+        Ok(self.among(db.dialect(), &[("t.id", &found)]))
+    }
+
+    /// Notes that this text was asked for, however it is found.
+    pub fn asking_for(mut self, q: &str) -> Self {
+        self.ask("q", Some(&q.into()));
+        self
+    }
+
+    /// Only where one of the columns holds one of its ids, which are how something that was asked is
+    /// found.
+    pub fn among(mut self, dialect: Dialect, ids: &[(&str, &[String])]) -> Self {
+        let mut conditions = Vec::new();
+        for (column, ids) in ids.iter().filter(|(_, ids)| !ids.is_empty()) {
+            let ids: Vec<[&str; 1]> = ids.iter().map(|id| [id.as_str()]).collect();
+            self.args.push(serde_json::json!(ids).to_string().into());
+            let each = dialect.each(&format!("${}", self.args.len()), "k");
+            conditions.push(format!("{column} IN (SELECT k.value->>0 FROM {each})"));
+        }
+        let any = if conditions.is_empty() { "1 = 0".to_owned() } else { conditions.join(" OR ") };
+        self.conditions.push(format!("({any})"));
+        self
+    }
+
+    /// Says that the rows are so few that they are better found by what is asked of them, and then
+    /// put in order, than looked through in order.
+    pub fn few(mut self) -> Self {
+        self.few = true;
+        self
     }
 
     fn conditions(&self) -> String {
@@ -339,7 +431,7 @@ impl Query {
     }
 
     /// How many rows there are, and whether exactly so many.
-    async fn total(&self, db: &Db) -> Result<(i64, bool), sqlx::Error> {
+    pub async fn total(&self, db: &Db) -> Result<(i64, bool), sqlx::Error> {
         if let Some((name, conditions)) = self.kept_total
             && conditions == self.conditions.len()
         {
@@ -361,12 +453,7 @@ impl Query {
     /// Tells queries apart, by their text and values.
     fn fingerprint(&self, order: &str) -> String {
         let mut hasher = DefaultHasher::new();
-        (&self.from, &self.conditions, order).hash(&mut hasher);
-        for (index, arg) in self.args.iter().enumerate() {
-            if !self.passing.contains(&index) {
-                format!("{arg:?}").hash(&mut hasher);
-            }
-        }
+        (&self.from, &self.asked, order).hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     }
 
@@ -453,6 +540,13 @@ impl Query {
         let select = self.select();
         // One more than wanted tells whether there are more.
         let limit = self.limit(wanted.limit.saturating_add(1), offset);
+        let order = match (self.few, keyset.columns) {
+            // No index has that, so none tempts the database to look through it.
+            (true, [(column, Holds::Ints), ..]) => {
+                order.replacen(column, &format!("({column} + 0)"), 1)
+            }
+            _ => order,
+        };
         let sql = format!("{select} ORDER BY {order}{limit}");
         let mut rows: Vec<T> = db.all(&sql, &self.args).await?;
         let total = no_less_than_seen(total, offset, &rows);

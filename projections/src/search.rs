@@ -23,6 +23,8 @@ pub(crate) struct Searched {
 /// Users.
 pub(crate) const USERS: Searched =
     Searched { table: "users", columns: &["username", "email", "name"] };
+/// Users, by what they sign in with.
+pub(crate) const ACCOUNTS: Searched = Searched { table: "users", columns: &["username", "email"] };
 /// Gateways.
 pub(crate) const GATEWAYS: Searched =
     Searched { table: "gateways", columns: &["name", "description", "hostname"] };
@@ -38,12 +40,14 @@ impl Searched {
         let Self { table, columns } = self;
         match db.dialect() {
             Dialect::Postgres => {
+                let each: Vec<String> =
+                    columns.iter().map(|it| format!("lower({it}) LIKE lower($1)")).collect();
                 // The first condition is the index's, word for word; it looks at all columns.
-                let mut conditions = vec![format!("{} LIKE lower($1)", indexed(table))];
-                if columns.len() == 1 {
-                    conditions.push(format!("lower({}) LIKE lower($1)", columns[0]));
-                }
-                let sql = format!("SELECT id FROM {table} WHERE {}", conditions.join(" AND "));
+                let sql = format!(
+                    "SELECT id FROM {table} WHERE {} LIKE lower($1) AND ({})",
+                    indexed(table),
+                    each.join(" OR ")
+                );
                 few(db, &sql, vec![pattern(q).into()]).await
             }
             Dialect::Sqlite => {

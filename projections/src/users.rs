@@ -3,6 +3,7 @@
 use crate::db::Db;
 use crate::list::{BY_NAME, ListError, Listed, Orders, Query, Sort, Wanted, columns, names};
 use crate::rows::{Rows, View};
+use crate::search::USERS;
 use crate::table::{stamp, table};
 use crate::totals::of;
 use gatekey_aggregates::user::{Event as UserEvent, Profile};
@@ -43,6 +44,8 @@ table! {
         revision: i64,
         /// Position of the last change by an admin.
         etag: i64,
+        /// Position of their beginning: by it the search index knows them.
+        number: i64,
     }
 }
 
@@ -130,6 +133,7 @@ fn apply(recorded: &Recorded, event: &UserEvent, rows: &mut Rows) {
                 deleted_at: None,
                 revision: recorded.sequence,
                 etag: recorded.position,
+                number: recorded.position,
             };
             row.describe(profile);
             rows.put(row);
@@ -254,12 +258,16 @@ pub async fn list(db: &Db, wanted: &Wanted, filter: &Filter) -> Result<Listed<Us
         .and("t.deleted_at IS NULL")
         .totalled_as(of::USERS)
         .when("t.role = {}", filter.role.clone())
-        .when("t.active = {}", filter.active)
-        .when(
+        .when_true("t.active", filter.active)
+        .when_few(
+            db,
             "EXISTS (SELECT 1 FROM user_groups m WHERE m.user_id = t.id AND m.group_name = {})",
+            "SELECT user_id FROM user_groups WHERE group_name = $1",
             filter.group.clone(),
         )
-        .search(&["t.username", "t.email", "t.name"], wanted.q.as_deref())
+        .await?
+        .searched(db, &USERS, &["t.username", "t.email", "t.name"], wanted.q.as_deref())
+        .await?
         .page(db, wanted, &Orders { by: &ORDERS, default, tie: "t.id" })
         .await?;
     let rows = with_groups(db, std::mem::take(&mut listed.rows)).await?;

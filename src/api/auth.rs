@@ -2,7 +2,7 @@
 
 use super::logins::idle_since;
 use super::openapi::{Access, callable_by};
-use super::{ApiError, Data, Json, List, NoFilter, Page, Path};
+use super::{ApiError, Data, Filter, Json, List, Page, Path};
 use crate::app::AppState;
 use crate::auth::back_off::BackOff;
 use crate::auth::{Caller, Member, Proof, Public, SignedIn, cookie, local, login, password};
@@ -23,7 +23,7 @@ use gatekey_aggregates::values::{
 use gatekey_projections::logins;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -336,17 +336,24 @@ impl OwnSession {
     }
 }
 
+#[derive(Deserialize, IntoParams)]
+struct Sessions {}
+
+impl Filter for Sessions {
+    const SORT: &'static [&'static str] = logins::SORT;
+}
+
 /// The own sessions
 ///
 /// Those that have neither ended nor been idle for too long, the newest first.
 #[utoipa::path(
     get, path = "/auth/sessions", tag = "Auth", operation_id = "listOwnSessions",
-    params(List<NoFilter>),
+    params(List<Sessions>),
     responses((status = 200, description = "A page of them.", body = Page<OwnSession>))
 )]
 async fn list_sessions(
     caller: Member,
-    list: List,
+    list: List<Sessions>,
     State(services): State<Arc<Services>>,
 ) -> Result<Page<OwnSession>, ApiError> {
     let now = caller.circumstances.now;

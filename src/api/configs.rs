@@ -441,6 +441,7 @@ pub struct OwnFilter {
 }
 
 impl Filter for OwnFilter {
+    const SORT: &'static [&'static str] = certificates::SORT;
     const SEARCH: bool = true;
     const CURSOR: bool = true;
 }
@@ -472,6 +473,7 @@ pub struct AdminFilter {
 }
 
 impl Filter for AdminFilter {
+    const SORT: &'static [&'static str] = certificates::SORT;
     const SEARCH: bool = true;
     const CURSOR: bool = true;
 }

@@ -8,6 +8,7 @@ use crate::app::AppState;
 use crate::auth::Member;
 use crate::services::Services;
 use axum::extract::State;
+use gatekey_aggregates::values::GatewayId;
 use gatekey_projections::connections;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -35,15 +36,19 @@ struct Connections {
     /// Only those that are open, or that are over.
     #[param(inline)]
     status: Option<Status>,
+    /// Those at this gateway.
+    gateway: Option<GatewayId>,
 }
 
 impl Filter for Connections {
+    const SORT: &'static [&'static str] = connections::SORT;
+    const SEARCH: bool = true;
     const CURSOR: bool = true;
 }
 
 /// The own VPN connections
 ///
-/// Open and past, the newest first.
+/// Open and past, the newest first. `q` looks at the gateway's name and the addresses.
 #[utoipa::path(
     get, path = "/users/me/connections", tag = "Me", operation_id = "listOwnConnections",
     params(List<Connections>),
@@ -57,6 +62,7 @@ async fn own_connections(
     let filter = connections::Filter {
         status: list.filter.status.map(Into::into),
         user_id: Some(caller.user_id.to_string()),
+        gateway_id: list.filter.gateway.as_ref().map(ToString::to_string),
         ..connections::Filter::default()
     };
     let listed = connections::list(&services.db, &list.wanted()?, &filter).await?;

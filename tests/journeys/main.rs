@@ -12,6 +12,7 @@ mod first_steps;
 mod harness_works;
 mod idempotency;
 mod limits;
+mod lists;
 mod log;
 mod managing;
 mod order;

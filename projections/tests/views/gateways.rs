@@ -47,6 +47,7 @@ async fn every_column_is_what_was_written() {
             deleted_at: None,
             revision: 1,
             etag: 1,
+            number: 1,
         };
         assert_eq!(row, expected);
 

@@ -31,6 +31,7 @@ mod index;
 mod lists;
 mod networks;
 mod samples;
+mod search;
 mod shape;
 mod singles;
 mod users;

@@ -35,6 +35,7 @@ struct Connections {
 }
 
 impl Filter for Connections {
+    const SORT: &'static [&'static str] = connections::SORT;
     const SEARCH: bool = true;
     const CURSOR: bool = true;
 }

@@ -270,6 +270,7 @@ struct Configs {
 }
 
 impl Filter for Configs {
+    const SORT: &'static [&'static str] = certificates::SORT;
     const SEARCH: bool = true;
     const CURSOR: bool = true;
 }
@@ -311,6 +312,7 @@ struct Connections {
 }
 
 impl Filter for Connections {
+    const SORT: &'static [&'static str] = connections::SORT;
     const SEARCH: bool = true;
     const CURSOR: bool = true;
 }
