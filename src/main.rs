@@ -9,7 +9,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     match gatekey::cli::run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("gatekey-server: {error}");
             ExitCode::FAILURE

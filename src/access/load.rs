@@ -101,6 +101,32 @@ fn damaged<'a>(table: &'static str, id: &'a str) -> impl Fn(Wrong) -> LoadError 
     move |why| LoadError::Damaged { table, id: id.to_owned(), why }
 }
 
+impl LoadError {
+    /// A row is not what we write.
+    pub(crate) fn damaged(table: &'static str, id: &str, why: impl ToString) -> Self {
+        Self::Damaged { table, id: id.to_owned(), why: why.to_string() }
+    }
+
+    /// Reads a column of a row.
+    pub(crate) fn read<T: FromStr<Err: Display>>(
+        table: &'static str,
+        id: &str,
+        text: &str,
+    ) -> Result<T, Self> {
+        read(text).map_err(damaged(table, id))
+    }
+}
+
+/// What an admin wrote of a gateway.
+pub(crate) fn gateway_configuration(row: &GatewayRow) -> Result<Configuration, LoadError> {
+    configuration(row).map_err(damaged("gateways", &row.id))
+}
+
+/// What an admin wrote of an access rule.
+pub(crate) fn rule_definition(row: &AccessRuleRow) -> Result<Definition, LoadError> {
+    rule(row).map_err(damaged("access_rules", &row.id))
+}
+
 fn assemble(snapshot: Snapshot) -> Result<State, LoadError> {
     let mut state = State {
         position: snapshot.position,
@@ -219,23 +245,27 @@ fn assemble(snapshot: Snapshot) -> Result<State, LoadError> {
     Ok(state)
 }
 
+fn configuration(row: &GatewayRow) -> Result<Configuration, Wrong> {
+    Ok(Configuration {
+        name: read(&row.name)?,
+        description: read(&row.description)?,
+        hostname: read(&row.hostname)?,
+        public_ip: maybe(row.public_ip.as_ref())?,
+        port: small(row.port)?,
+        protocol: named(&row.protocol)?,
+        vpn_subnet: read(&row.vpn_subnet)?,
+        crypto_profile: named(&row.crypto_profile)?,
+        tls_auth: row.tls_auth,
+        full_tunnel: row.full_tunnel,
+        push_dns: row.push_dns,
+        dns_servers: row.dns_servers.iter().map(|it| read(it)).collect::<Result<_, _>>()?,
+        active: row.active,
+    })
+}
+
 fn gateway(row: &GatewayRow) -> Result<GatewayEntry, Wrong> {
     Ok(GatewayEntry {
-        configuration: Configuration {
-            name: read(&row.name)?,
-            description: read(&row.description)?,
-            hostname: read(&row.hostname)?,
-            public_ip: maybe(row.public_ip.as_ref())?,
-            port: small(row.port)?,
-            protocol: named(&row.protocol)?,
-            vpn_subnet: read(&row.vpn_subnet)?,
-            crypto_profile: named(&row.crypto_profile)?,
-            tls_auth: row.tls_auth,
-            full_tunnel: row.full_tunnel,
-            push_dns: row.push_dns,
-            dns_servers: row.dns_servers.iter().map(|it| read(it)).collect::<Result<_, _>>()?,
-            active: row.active,
-        },
+        configuration: configuration(row)?,
         token_hash: read(&row.token_hash)?,
         tls_auth_key: read(&row.tls_auth_key)?,
         users: HashSet::new(),

@@ -40,6 +40,7 @@ pub use etag::{ETag, IfMatch};
 pub use idempotency::{Answer, Creating, IdempotencyKey};
 pub use json::{AgentJson, Json};
 pub use page::{Filter, List, NoFilter, Paging, Query, Sort};
+pub(crate) use patch::fields_of;
 pub use patch::{MergePatch, unless_overtaken};
 pub use path::Path;
 pub use request_id::RequestId;

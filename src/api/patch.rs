@@ -195,7 +195,7 @@ impl<'de> Deserialize<'de> for Changes {
 }
 
 /// The names of a struct's fields, as its `Deserialize` tells them to whoever it reads from.
-fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
+pub(crate) fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
     struct Listener<'a>(&'a mut &'static [&'static str]);
 
     impl<'de> Deserializer<'de> for Listener<'_> {

@@ -1,7 +1,9 @@
 //! The command line of `gatekey-server`.
 
 mod admin;
+mod bulk;
 mod first_password;
+mod os_user;
 mod projections;
 mod serve;
 
@@ -10,6 +12,7 @@ use gatekey_aggregates::values::Username;
 use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use crate::config::{Config, Options};
 use crate::first_start::ADMIN;
@@ -38,6 +41,30 @@ enum Command {
     /// The views that queries read
     #[command(subcommand)]
     Projections(ProjectionsCommand),
+    /// Write the configuration as YAML: gateways, networks, access rules, who has what, and
+    /// settings, but neither people nor secrets
+    ///
+    /// The same configuration gives the same text, in which everything is called by its name: keep
+    /// it in git. It may run beside a running server.
+    Export {
+        /// Write it to this file instead of standard output
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Make the configuration what a file says that `export` has written, or a person
+    ///
+    /// Shows the difference first: `+` is added, `~` is changed, `-` is removed, `=` is not in the
+    /// file and stays. Things are found by their names: under another name it is another thing. A
+    /// field that is left out gets its default. Users are named by their user name or e-mail address
+    /// and must be there. All that is wrong with a file is told before anything is written. What is
+    /// so already is left alone, so that an import that was broken off can be run again.
+    ///
+    /// On PostgreSQL it may run beside running servers. A server on SQLite must be stopped first,
+    /// but not for `--dry-run`.
+    ///
+    /// Ends with 0 when all is as the file says, with 1 when it can't be, and with 2 when a dry run
+    /// has found a difference (or when the command line can't be read).
+    Import(bulk::Import),
     /// Print the OpenAPI document
     Openapi,
     /// Print the version
@@ -67,14 +94,16 @@ enum ProjectionsCommand {
 }
 
 /// Does what the command line says.
-pub fn run() -> Result<(), Box<dyn Error>> {
+pub fn run() -> Result<ExitCode, Box<dyn Error>> {
     let cli = Cli::parse();
     let config = || -> Result<Config, Box<dyn Error>> {
         let config = Config::load(cli.options, cli.config.as_deref())?;
         logging::start(&config)?;
         Ok(config)
     };
-    match cli.command.unwrap_or(Command::Serve) {
+    let done = match cli.command.unwrap_or(Command::Serve) {
+        Command::Export { output } => return block_on(bulk::export(config()?, output)),
+        Command::Import(import) => return block_on(bulk::import(config()?, import)),
         Command::Serve => block_on(serve::serve(config()?)),
         Command::Admin(AdminCommand::ResetPassword { username, password_stdin }) => {
             let given =
@@ -86,10 +115,11 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         }
         Command::Openapi => print(&serde_json::to_string_pretty(&app::document()?)?),
         Command::Version => print(&format!("gatekey-server {}", env!("CARGO_PKG_VERSION"))),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
-fn block_on(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
+fn block_on<T>(work: impl Future<Output = Result<T, Box<dyn Error>>>) -> Result<T, Box<dyn Error>> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 

@@ -1,6 +1,6 @@
 //! Bringing the database to this version, one node at a time.
 
-use gatekey_projections::{Conn, Location};
+use gatekey_projections::{Conn, Db, Location};
 use sqlx::migrate::{MigrateError, Migrator};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,11 @@ pub enum MigrationError {
         "migration {0} was changed after it ran here; this binary and this database do not belong together"
     )]
     Edited(i64),
+    /// It was written by an older version, or by none.
+    #[error(
+        "the database is not one that a server of this version has started on; start this version's server on it first, and run this with the server's settings"
+    )]
+    Older,
     /// Another server has the file open.
     #[error("another server is using {0}; stop it first: one server to a SQLite file")]
     InUse(PathBuf),
@@ -69,4 +74,30 @@ pub async fn migrate(location: &Location) -> Result<(), MigrationError> {
         MigrateError::VersionMismatch(version) => MigrationError::Edited(version),
         other => MigrationError::Failed(other.to_string()),
     })
+}
+
+/// Makes sure that the database needs no migration, and changes nothing in it.
+pub async fn is_migrated(location: &Location, db: &Db) -> Result<(), MigrationError> {
+    let sql = "SELECT version, checksum FROM _sqlx_migrations ORDER BY version";
+    let done: Vec<(i64, Vec<u8>)> = db.all(sql, &[]).await.map_err(|error| match error {
+        // There is no such table: nobody has ever migrated it.
+        sqlx::Error::Database(_) => MigrationError::Older,
+        other => MigrationError::Database(other),
+    })?;
+    let ours = match location {
+        Location::Postgres(_) => &POSTGRES,
+        Location::Sqlite(..) => &SQLITE,
+    };
+    for (version, checksum) in &done {
+        match ours.iter().find(|it| it.version == *version) {
+            None => return Err(MigrationError::Newer(*version)),
+            Some(it) if *it.checksum != *checksum => return Err(MigrationError::Edited(*version)),
+            Some(_) => {}
+        }
+    }
+    if ours.iter().all(|it| done.iter().any(|(version, _)| *version == it.version)) {
+        Ok(())
+    } else {
+        Err(MigrationError::Older)
+    }
 }

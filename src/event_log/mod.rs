@@ -23,7 +23,7 @@ pub use bus::{Bus, CommandError, Outcome, Request};
 pub use follow::{Subscription, listen};
 pub use keyring::{Keyring, KeyringError};
 pub use migrate::{EPOCH, FileLock, MigrationError, lock_file, migrate};
-pub use open::{OpenError, Opened, Options, Running, open};
+pub use open::{OpenError, Opened, Options, Running, attach, open};
 pub use reader::{ReadError, Reader, StoredEvent, Unreadable};
 pub use rebuild::{RebuildError, rebuild, refresh};
 pub use store::{LoadError, Loaded, Store};

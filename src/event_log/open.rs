@@ -3,9 +3,9 @@
 use super::bus::Bus;
 use super::follow::listen;
 use super::keyring::Keyring;
-use super::migrate::{EPOCH, MigrationError, migrate};
+use super::migrate::{EPOCH, MigrationError, is_migrated, migrate};
 use super::reader::Reader;
-use super::rebuild::{RebuildError, refresh};
+use super::rebuild::{RebuildError, are_current, refresh};
 use super::store::Store;
 use super::writer::{Follower, Setup, Writer};
 use crate::clock::Clock;
@@ -84,18 +84,36 @@ pub async fn open(options: Options, progress: impl Fn(i64, i64)) -> Result<Opene
     let db = options.location.open(Purpose::Queries).await?;
     let vital = options.location.open(Purpose::Vital).await?;
     check_master_key(&vital, &options.master).await?;
-    let keyring = Keyring::new(vital.clone(), options.master.clone(), options.clock.clone());
-    let reader = Reader::new(vital.clone(), keyring.clone());
-    refresh(&options.location, &db, &reader, &options.views, progress).await?;
-    let (wake, _) = watch::channel(0);
-    Ok(Opened { db, vital, reader, keyring, wake, options })
+    let opened = Opened::of(db, vital, options);
+    let Opened { db, reader, options, .. } = &opened;
+    refresh(&options.location, db, reader, &options.views, progress).await?;
+    Ok(opened)
+}
+
+/// Opens a database that a server of this version has started on, maybe beside that server, and
+/// changes nothing in it.
+pub async fn attach(options: Options) -> Result<Opened, OpenError> {
+    let vital = options.location.open(Purpose::Vital).await?;
+    is_migrated(&options.location, &vital).await?;
+    compare_master_key(&vital, &options.master).await?;
+    if !are_current(&vital, &options.views).await? {
+        return Err(MigrationError::Older.into());
+    }
+    let db = options.location.open(Purpose::Queries).await?;
+    Ok(Opened::of(db, vital, options))
 }
 
 async fn check_master_key(db: &Db, master: &MasterKey) -> Result<(), OpenError> {
     let sql = "INSERT INTO master_key_check (id, value) VALUES (1, $1) ON CONFLICT (id) DO NOTHING";
     db.execute(sql, &[master.check_value().into()]).await?;
-    let (stored,): (String,) =
-        db.one("SELECT value FROM master_key_check WHERE id = 1", &[]).await?;
+    compare_master_key(db, master).await
+}
+
+async fn compare_master_key(db: &Db, master: &MasterKey) -> Result<(), OpenError> {
+    let sql = "SELECT value FROM master_key_check WHERE id = 1";
+    let Some((stored,)) = db.optional::<(String,)>(sql, &[]).await? else {
+        return Err(MigrationError::Older.into());
+    };
     if bool::from(stored.as_bytes().ct_eq(master.check_value().as_bytes())) {
         Ok(())
     } else {
@@ -104,6 +122,13 @@ async fn check_master_key(db: &Db, master: &MasterKey) -> Result<(), OpenError> 
 }
 
 impl Opened {
+    fn of(db: Db, vital: Db, options: Options) -> Self {
+        let keyring = Keyring::new(vital.clone(), options.master.clone(), options.clock.clone());
+        let reader = Reader::new(vital.clone(), keyring.clone());
+        let (wake, _) = watch::channel(0);
+        Self { db, vital, reader, keyring, wake, options }
+    }
+
     /// Starts the writer and what hangs on it.
     pub fn start(&self, followers: Vec<Arc<dyn Follower>>) -> Running {
         let (writer, writing) = Writer::start(Setup {

@@ -42,6 +42,11 @@ pub async fn refresh(
     replay(&mut conn, reader, &outdated, progress).await.map(drop)
 }
 
+/// Whether this version of the code has filled every view.
+pub async fn are_current(db: &Db, views: &[&'static dyn View]) -> Result<bool, sqlx::Error> {
+    Ok(outdated(db, views).await?.is_empty())
+}
+
 /// A connection that no other rebuild runs beside. `SQLite` has one server by its file's lock.
 async fn connect_alone(location: &Location) -> Result<Conn, sqlx::Error> {
     let mut conn = location.connect(&[]).await?;

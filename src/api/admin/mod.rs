@@ -1,14 +1,14 @@
 //! `/admin/…`: what admins manage. Auditors may read all of it.
 
 mod access;
-mod access_rules;
+pub(crate) mod access_rules;
 mod audit;
 mod connections;
-mod gateways;
-mod geo_fence;
+pub(crate) mod gateways;
+pub(crate) mod geo_fence;
 mod grants;
 mod groups;
-mod networks;
+pub(crate) mod networks;
 mod server;
 mod settings;
 mod users;

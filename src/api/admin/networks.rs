@@ -44,7 +44,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// What an admin writes of a network.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NetworkRequest {
+pub struct NetworkRequest {
     /// Unique among networks, whatever the case of its letters.
     name: ResourceName,
     /// Its addresses, IPv4 or IPv6; they overlap no other network's.

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod audit;
+mod bulk;
 mod configs;
 mod gateways;
 mod geo_fence;

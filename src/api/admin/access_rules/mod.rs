@@ -7,7 +7,7 @@ use crate::api::error::ErrorBody;
 use crate::api::idempotency::row;
 use crate::api::openapi::{Access, callable_by};
 use crate::api::{
-    Answer, ApiError, Creating, Data, ETag, Filter, IdempotencyKey, IfMatch, Json, List,
+    Answer, ApiError, Creating, Data, ETag, FieldError, Filter, IdempotencyKey, IfMatch, Json, List,
     MergePatch, Page, Path, unless_overtaken,
 };
 use crate::app::AppState;
@@ -43,7 +43,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// What an admin writes of an access rule.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AccessRuleRequest {
+pub struct AccessRuleRequest {
     /// Unique among access rules, whatever the case of its letters.
     name: ResourceName,
     /// Free text.
@@ -78,23 +78,18 @@ impl AccessRuleRequest {
         self,
         services: &Services,
     ) -> Result<(Definition, Option<String>), ApiError> {
-        let invalid = |message: String| ApiError::invalid_field("value", message);
-        let target = Target::parse(self.r#type, &self.value).map_err(|it| invalid(it.0))?;
-        let mut network_name = None;
-        if let Some(id) = &self.network_id {
-            let row = network(services, id).await?.row;
-            let outer: Cidr = row.cidr.parse().map_err(ApiError::internal)?;
-            let within = match &target {
-                Target::Ip(ip) => outer.contains(*ip),
-                Target::Cidr(cidr) => outer.covers(cidr),
-                Target::Hostname(_) | Target::HostnameWildcard(_) => true,
-            };
-            if !within {
-                return Err(invalid(format!("must lie within the network, {outer}")));
-            }
-            network_name = Some(row.name);
-        }
-        let definition = Definition {
+        let definition = self.parsed()?;
+        let Some(id) = &definition.network_id else { return Ok((definition, None)) };
+        let row = network(services, id).await?.row;
+        within(&definition.target, &row.cidr.parse().map_err(ApiError::internal)?)?;
+        Ok((definition, Some(row.name)))
+    }
+
+    /// With the destination read as what its type says.
+    pub fn parsed(self) -> Result<Definition, FieldError> {
+        let target =
+            Target::parse(self.r#type, &self.value).map_err(|it| of_value(it.to_string()))?;
+        Ok(Definition {
             name: self.name,
             description: self.description,
             target,
@@ -102,9 +97,22 @@ impl AccessRuleRequest {
             protocol: self.protocol,
             network_id: self.network_id,
             active: self.active,
-        };
-        Ok((definition, network_name))
+        })
     }
+}
+
+/// Whether the destination, if it is one of addresses, lies in its network.
+pub(crate) fn within(target: &Target, network: &Cidr) -> Result<(), FieldError> {
+    let within = match target {
+        Target::Ip(ip) => network.contains(*ip),
+        Target::Cidr(cidr) => network.covers(cidr),
+        Target::Hostname(_) | Target::HostnameWildcard(_) => true,
+    };
+    if within { Ok(()) } else { Err(of_value(format!("must lie within the network, {network}"))) }
+}
+
+fn of_value(message: String) -> FieldError {
+    FieldError { field: "value".to_owned(), message }
 }
 
 type AccessRulePatch = MergePatch<AccessRuleRequest>;

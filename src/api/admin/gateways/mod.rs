@@ -22,8 +22,8 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::gateway::{Command, Configuration, Gateway as Aggregate};
 use gatekey_aggregates::values::{
-    CryptoProfile, Description, GatewayId, GroupName, Host, NetworkId, ResourceName, SecretId,
-    Transport, UserId, VpnSubnet, canonical_ip, from_micros, micros,
+    Cidr, CryptoProfile, Description, GatewayId, GroupName, Host, NetworkId, ResourceName,
+    SecretId, Transport, UserId, VpnSubnet, canonical_ip, from_micros, micros,
 };
 use gatekey_aggregates::{ClaimKind, Recorded};
 use gatekey_projections::gateways::{self, GatewayRow};
@@ -35,7 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// What a gateway's token begins with.
-const TOKEN_PREFIX: &str = "gw_";
+pub(crate) const TOKEN_PREFIX: &str = "gw_";
 /// How many subnets there are for gateways that name none: 172.31.255.0/24 and below, as far as
 /// 172.16.0.0/12 reaches (RFC 1918).
 const SUBNETS: u32 = 4096;
@@ -55,7 +55,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// What an admin writes of a gateway.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct GatewayRequest {
+pub struct GatewayRequest {
     /// Unique among gateways, whatever the case of its letters.
     name: ResourceName,
     /// Free text.
@@ -76,7 +76,7 @@ struct GatewayRequest {
     /// What clients are given addresses from: an IPv4 network from /16 to /29 that overlaps no
     /// other gateway's. A new gateway that names none gets the first free /24 from
     /// 172.31.255.0/24 downwards; one that is changed keeps the one it has.
-    vpn_subnet: Option<VpnSubnet>,
+    pub vpn_subnet: Option<VpnSubnet>,
     /// Ciphers and digests.
     #[serde(default)]
     crypto_profile: CryptoProfile,
@@ -109,7 +109,8 @@ fn yes() -> bool {
 }
 
 impl GatewayRequest {
-    fn configuration(&self, vpn_subnet: VpnSubnet) -> Configuration {
+    /// The same with a subnet.
+    pub fn configuration(&self, vpn_subnet: VpnSubnet) -> Configuration {
         Configuration {
             name: self.name.clone(),
             description: self.description.clone(),
@@ -423,6 +424,11 @@ fn free_subnet(services: &Services, from: u32) -> Option<(VpnSubnet, u32)> {
     let state = services.index.read();
     let taken: Vec<_> =
         state.gateways.values().map(|it| it.configuration.vpn_subnet.cidr()).collect();
+    first_free(&taken, from)
+}
+
+/// The first of them that shares no address with those that are `taken`.
+pub(crate) fn first_free(taken: &[Cidr], from: u32) -> Option<(VpnSubnet, u32)> {
     (from..SUBNETS).find_map(|n| {
         let subnet = VpnSubnet::DEFAULT.below(n)?;
         let free = !taken.iter().any(|it| it.overlaps(&subnet.cidr()));
