@@ -122,6 +122,13 @@ pub(crate) fn gateway_configuration(row: &GatewayRow) -> Result<Configuration, L
     configuration(row).map_err(damaged("gateways", &row.id))
 }
 
+/// What an admin wrote of a rule of the geo-fence.
+pub(crate) fn fence_definition(
+    row: &GeoFenceRuleRow,
+) -> Result<geo_fence_rule::Definition, LoadError> {
+    fence_rule(row).map_err(damaged("geo_fence_rules", &row.id))
+}
+
 /// What an admin wrote of an access rule.
 pub(crate) fn rule_definition(row: &AccessRuleRow) -> Result<Definition, LoadError> {
     rule(row).map_err(damaged("access_rules", &row.id))

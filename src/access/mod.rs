@@ -19,7 +19,7 @@ pub use fence::{Fence, Level, Verdict, check_fence, judge};
 pub use fences::{FenceEntry, FenceRules, Fences};
 pub use index::AccessIndex;
 pub use load::{LoadError, load};
-pub(crate) use load::{gateway_configuration, rule_definition};
+pub(crate) use load::{fence_definition, gateway_configuration, rule_definition};
 pub use sessions::{SessionEntry, Sessions};
 pub use state::{
     ApiKeyEntry, Authority, CertificateEntry, GatewayEntry, LoginEntry, NetworkEntry, RuleEntry,

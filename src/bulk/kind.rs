@@ -86,6 +86,11 @@ pub trait Kind: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether that change is made before all others, and not in its turn.
+    fn is_urgent(_before: &Self::Definition, _after: &Self::Definition) -> bool {
+        false
+    }
+
     /// What must be there before it: ids.
     fn needs(_definition: &Self::Definition) -> Vec<String> {
         Vec::new()
@@ -154,11 +159,27 @@ pub enum Of<A: Root> {
     Groups(fn(GroupName) -> A::Command, fn(GroupName) -> A::Command),
     /// Networks, by their name.
     Networks(fn(NetworkId) -> A::Command, fn(NetworkId) -> A::Command),
+    /// Everybody or nobody: a file has `true` or `false`.
+    Everybody(fn() -> A::Command, fn() -> A::Command),
 }
 
+/// What is on a list that everybody is on.
+const EVERYBODY: &str = "everybody";
+
 impl<A: Root> List<A> {
+    /// Everybody, if they are on it.
+    pub fn everybody(is_on_it: bool) -> Holders {
+        let everybody = (EVERYBODY.to_owned(), EVERYBODY.to_owned());
+        is_on_it.then_some(everybody).into_iter().collect()
+    }
+
+    fn is_switch(&self) -> bool {
+        matches!(self.of, Of::Everybody(..))
+    }
+
     fn read(&self, name: &str, planner: &Planner<'_>) -> Result<(String, String), String> {
         match self.of {
+            Of::Everybody(..) => Ok((EVERYBODY.to_owned(), EVERYBODY.to_owned())),
             Of::Users(..) => planner.names.user(name),
             // Any group may be named.
             Of::Groups(..) => {
@@ -173,20 +194,47 @@ impl<A: Root> List<A> {
 
     /// The command that puts `holder` on the list, or takes them off it.
     fn command(&self, holder: &str, give: bool) -> Option<A::Command> {
-        let pick = |both: (fn(_) -> _, fn(_) -> _)| if give { both.0 } else { both.1 };
         Some(match self.of {
-            Of::Users(to, from) => pick((to, from))(holder.parse().ok()?),
+            Of::Everybody(to, from) => (if give { to } else { from })(),
+            Of::Users(to, from) => (if give { to } else { from })(holder.parse().ok()?),
             Of::Groups(to, from) => (if give { to } else { from })(holder.parse().ok()?),
             Of::Networks(to, from) => (if give { to } else { from })(holder.parse().ok()?),
         })
     }
 
-    fn one(&self) -> &'static str {
+    /// `user ada`
+    fn holder(&self, name: &str) -> String {
+        let name = plain(&name.into());
         match self.of {
-            Of::Users(..) => "user",
-            Of::Groups(..) => "group",
-            Of::Networks(..) => "network",
+            Of::Users(..) => format!("user {name}"),
+            Of::Groups(..) => format!("group {name}"),
+            Of::Networks(..) => format!("network {name}"),
+            Of::Everybody(..) => name,
         }
+    }
+
+    /// As it stands in a file.
+    fn out(&self, holders: &Holders) -> Out {
+        if self.is_switch() {
+            Out::Value((!holders.is_empty()).into())
+        } else {
+            Out::List(sorted(holders).into_iter().map(Out::Value).collect())
+        }
+    }
+
+    /// The line of a difference that says who comes (true) and who goes (false).
+    fn line(&self, moved: &[(bool, &String)]) -> Option<String> {
+        let mut moved = moved.to_vec();
+        moved.sort_by_cached_key(|(give, name)| (!*give, name.to_lowercase(), (*name).clone()));
+        let (give, _) = *moved.first()?;
+        if self.is_switch() {
+            return Some(format!("{}: {} -> {give}", self.name, !give));
+        }
+        let signed = |(give, name): (bool, &String)| {
+            format!("{} {}", if give { "+" } else { "-" }, plain(&name.as_str().into()))
+        };
+        let names: Vec<String> = moved.into_iter().map(signed).collect();
+        Some(format!("{}: {}", self.name, names.join(", ")))
     }
 }
 
@@ -219,8 +267,7 @@ impl<K: Kind> Section for K {
                 .map(|(name, value)| (name.to_owned(), Out::Value(value)))
                 .collect();
             for (list, holders) in K::lists().iter().zip(&it.lists) {
-                let names = sorted(holders).into_iter().map(Out::Value).collect();
-                entries.push((list.name.to_owned(), Out::List(names)));
+                entries.push((list.name.to_owned(), list.out(holders)));
             }
             Ok(Out::Map(entries))
         });
@@ -357,6 +404,13 @@ fn on_list<A: Root>(
     planner: &mut Planner<'_>,
 ) -> Holders {
     let mut holders = Holders::new();
+    if list.is_switch() {
+        match node.value {
+            Value::Bool(is_on_it) => return List::<A>::everybody(is_on_it),
+            _ => planner.fault(entry, at, list.name, "must be `true` or `false`"),
+        }
+        return holders;
+    }
     let Value::List(items) = &node.value else {
         planner.fault(entry, at, list.name, "must be a list; `[]` is none");
         return holders;
@@ -396,12 +450,16 @@ async fn add<K: Kind>(it: &Wanted<'_, K>, planner: &mut Planner<'_>) -> Result<(
     let mut steps = vec![Step::create(format!("add {called}"), made)];
     for (list, holders) in K::lists().iter().zip(&it.lists) {
         let Some(holders) = holders.as_ref().filter(|it| !it.is_empty()) else { continue };
-        let names: Vec<String> = sorted(holders).iter().map(plain).collect();
-        lines.push(format!("{}: {}", list.name, names.join(", ")));
+        lines.push(if list.is_switch() {
+            format!("{}: true", list.name)
+        } else {
+            let names: Vec<String> = sorted(holders).iter().map(plain).collect();
+            format!("{}: {}", list.name, names.join(", "))
+        });
         for (holder, name) in holders {
             needs.insert(holder.clone());
             let Some(command) = list.command(holder, true) else { continue };
-            let what = format!("give {called} {} {}", list.one(), plain(&name.clone().into()));
+            let what = format!("give {called} to {}", list.holder(name));
             if tried::<K>(&mut state, command.clone(), it, planner).await {
                 steps.push(Step::ask::<K::Root>(what, &id, command));
             }
@@ -413,6 +471,7 @@ async fn add<K: Kind>(it: &Wanted<'_, K>, planner: &mut Planner<'_>) -> Result<(
         takes: state.claims(&id),
         releases: Vec::new(),
         makes: true,
+        urgent: false,
         place: planner.place(it.entry, &it.at),
         owner: id,
         called,
@@ -437,10 +496,9 @@ async fn change<K: Kind>(
     for ((list, wanted), held) in lists.iter().zip(&it.lists).zip(&before.lists) {
         let Some(wanted) = wanted else { continue };
         let gone = held.iter().filter(|(holder, _)| !wanted.contains_key(*holder));
-        let (taken, kept): (Vec<_>, Vec<_>) = gone.partition(|_| planner.prune);
+        let (taken, kept): (Vec<_>, Vec<_>) = gone.partition(|_| planner.prune || list.is_switch());
         for (_, name) in kept {
-            let name = plain(&name.clone().into());
-            planner.kept.push(format!("{} {name} of {called}", list.one()));
+            planner.kept.push(format!("{} of {called}", list.holder(name)));
         }
         let given = wanted.iter().filter(|(holder, _)| !held.contains_key(*holder));
         let both = given.map(|it| (true, it)).chain(taken.into_iter().map(|it| (false, it)));
@@ -490,9 +548,8 @@ async fn change<K: Kind>(
                 if !tried::<K>(&mut state, command.clone(), it, planner).await {
                     continue;
                 }
-                let verb = if give { "give" } else { "take from" };
-                let what =
-                    format!("{verb} {called} {} {}", list.one(), plain(&(*name).clone().into()));
+                let (verb, to) = if give { ("give", "to") } else { ("take", "from") };
+                let what = format!("{verb} {called} {to} {}", list.holder(name));
                 if give {
                     needs.insert((*holder).clone());
                 }
@@ -500,15 +557,9 @@ async fn change<K: Kind>(
             }
         }
     }
-    for (list, both) in moves.iter().filter(|(_, both)| !both.is_empty()) {
-        let mut names: Vec<(bool, &String)> =
-            both.iter().map(|(give, (_, name))| (!give, *name)).collect();
-        names.sort_by_cached_key(|(take, name)| (*take, name.to_lowercase(), (*name).clone()));
-        let signed = |(take, name): (bool, &String)| {
-            format!("{} {}", if take { "-" } else { "+" }, plain(&name.clone().into()))
-        };
-        let names: Vec<String> = names.into_iter().map(signed).collect();
-        lines.push(format!("{}: {}", list.name, names.join(", ")));
+    for (list, both) in &moves {
+        let moved: Vec<_> = both.iter().map(|(give, (_, name))| (*give, *name)).collect();
+        lines.extend(list.line(&moved));
     }
     let (old, new) = (K::state(&before.definition).claims(id), K::state(&it.definition).claims(id));
     planner.changes.push(Change {
@@ -516,6 +567,7 @@ async fn change<K: Kind>(
         takes: new.iter().filter(|it| !old.contains(it)).cloned().collect(),
         releases: old.iter().filter(|it| !new.contains(it)).cloned().collect(),
         makes: false,
+        urgent: K::is_urgent(&before.definition, &it.definition),
         place: planner.place(it.entry, &it.at),
         owner: id.clone(),
         called,
@@ -535,6 +587,7 @@ fn remove<K: Kind>(it: &Current<K>, delete: Command<K>, planner: &mut Planner<'_
         takes: Vec::new(),
         releases: K::state(&it.definition).claims(&it.id),
         makes: false,
+        urgent: false,
         place: None,
         owner: it.id.clone(),
         called,

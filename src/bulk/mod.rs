@@ -14,6 +14,8 @@ mod carry_out;
 mod claims;
 mod document;
 mod gateways;
+mod geo_fence;
+mod geo_fence_rules;
 mod kind;
 mod networks;
 mod plan;
@@ -42,6 +44,8 @@ pub fn sections() -> Vec<&'static dyn Section> {
         &networks::Networks,
         &gateways::Gateways,
         &access_rules::AccessRules,
+        &geo_fence_rules::GeoFenceRules,
+        &geo_fence::TheGeoFence,
     ]
 }
 

@@ -92,6 +92,8 @@ pub struct Change {
     pub(super) releases: Vec<Claim>,
     /// Whether its aggregate is new.
     pub(super) makes: bool,
+    /// Whether it goes before all others.
+    pub(super) urgent: bool,
     /// Ids of what must be there before.
     pub(super) needs: BTreeSet<String>,
     pub(super) place: Option<Place>,
@@ -416,6 +418,7 @@ impl Change {
 fn in_order(changes: Vec<Change>, mut claims: Claims) -> Result<Vec<Change>, Fault> {
     let (removals, mut waiting): (Vec<_>, Vec<_>) =
         changes.into_iter().partition(|it| it.verb == Verb::Remove);
+    waiting.sort_by_key(|it| !it.urgent);
     // What others hang on goes last.
     waiting.extend(removals.into_iter().rev());
     let mut missing: HashSet<String> =

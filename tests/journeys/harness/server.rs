@@ -70,6 +70,11 @@ impl Server {
         binary(arguments, &self.environment).output().expect("the binary runs")
     }
 
+    /// What its commands are run with.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// `http://127.0.0.1:43211`
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

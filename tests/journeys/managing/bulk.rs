@@ -133,6 +133,14 @@ async fn furnish(admin: &Api) -> String {
             admin.post(&list, &json!({"group": group})).await.created();
         }
     }
+    let fence = json!({"name": "home", "cidr": "198.51.100.0/24", "description": "Where we are"});
+    let fence = id(&admin.post("/admin/geo-fence/rules", &fence).await.created());
+    let attach = json!({"rule_id": fence});
+    admin.post("/admin/geo-fence/global", &attach).await.created();
+    admin.post("/admin/geo-fence/groups/engineering", &attach).await.created();
+    admin.post(&format!("/admin/geo-fence/users/{ada}"), &attach).await.created();
+    let on = json!({"enabled": true, "mode": "audit"});
+    admin.put("/admin/geo-fence/settings", &on).await.ok();
     admin.put("/admin/settings", &json!({"config_lifetime_hours": 8})).await.ok();
     gateway.token
 }
@@ -215,6 +223,18 @@ access_rules:
   groups:
   - engineering
   - Site Ops
+geo_fence_rules:
+- name: home
+  cidr: 198.51.100.0/24
+  description: Where we are
+  global: true
+  users:
+  - ada
+  groups:
+  - engineering
+geo_fence:
+  enabled: true
+  mode: audit
 "#;
 
 both! {
@@ -240,8 +260,8 @@ both! {
         }
         let tokens = desk.path("tokens");
         let said = desk.import(&other, &exported, &["--tokens", tokens.to_str().unwrap()]).ok();
-        assert!(said.contains("6 to add, 1 to change, 0 to remove"), "{said}");
-        assert!(said.contains("Done: 6 added, 1 changed, 0 removed"), "{said}");
+        assert!(said.contains("7 to add, 2 to change, 0 to remove"), "{said}");
+        assert!(said.contains("Done: 7 added, 2 changed, 0 removed"), "{said}");
         assert_eq!(export(&other), exported);
 
         // The tokens are for their owner only, and are good.
@@ -489,6 +509,59 @@ access_rules:
         admin.gateway(&token).post("/gateway/provision", &json!({})).await.has_status(200);
     }
 
+    /// Without its network's name it would lead further than it does.
+    async fn a_rule_whose_network_is_gone_is_left_out(world: World) {
+        let admin = world.admin().await;
+        let network = admin.create_network("office", "10.77.0.0/24").await;
+        admin.create_rule("wiki", "ip", "10.77.0.1", json!({"network_id": network})).await;
+        admin.create_rule("all", "cidr", "10.0.0.0/8", json!({})).await;
+        admin.delete(&format!("/admin/networks/{network}")).await.ok();
+        let said = Said::from(world.server.command(&["export"]));
+        assert!(!said.out.contains("wiki") && said.out.contains("- name: all"), "{said:?}");
+        assert!(said.err.contains("left out: access rule wiki: its network was deleted"), "{said:?}");
+        // It is there all the same, and can be given another.
+        let desk = Desk::new();
+        let kept = desk.import(&world, &said.out, &["--dry-run"]);
+        assert_eq!(
+            (kept.code, kept.out.as_str()),
+            (0, "= access rule wiki (not in the file; --prune removes it)\nNo difference\n")
+        );
+        let yaml = "version: 1\nnetworks: [{name: lab, cidr: 10.77.0.0/24}]\naccess_rules:\n\
+                    - {name: Wiki, type: ip, value: 10.77.0.1, network: lab}\n";
+        let said = desk.import(&world, yaml, &[]).ok();
+        assert!(said.contains("~ access rule Wiki\n    name: wiki -> Wiki\n    network: none -> lab\n"), "{said}");
+    }
+
+    /// A fence is never up without its rules, on the way there and back.
+    async fn a_fence_comes_after_its_rules_and_goes_before_them(world: World) {
+        let admin = world.admin().await;
+        let desk = Desk::new();
+        let up = "version: 1\ngeo_fence: {enabled: true, mode: enforce}\ngeo_fence_rules:\n\
+                  - {name: home, cidr: 198.51.100.0/24, global: true}\n";
+        let said = desk.import(&world, up, &[]).ok();
+        let expected = "+ geo-fence rule home\n    name: home\n    cidr: 198.51.100.0/24\n    \
+            description: \"\"\n    global: true\n~ geo-fence\n    enabled: false -> true\n";
+        assert!(said.starts_with(expected), "{said}");
+        assert_eq!(admin.get("/admin/geo-fence/global").await.list().len(), 1);
+        // What is said is done; what is not said is left alone.
+        let rules = "version: 1\ngeo_fence_rules: [{name: home, cidr: 198.51.100.0/24";
+        assert_eq!(desk.import(&world, &format!("{rules}}}]\n"), &["--prune"]).ok(), "No difference\n");
+        let off = format!("{rules}, global: false}}]\n");
+        let said = desk.import(&world, &off, &[]).ok();
+        assert!(said.contains("    global: true -> false\n0 to add, 1 to change"), "{said}");
+        assert!(admin.get("/admin/geo-fence/global").await.list().is_empty());
+        let wrong = format!("{rules}, global: 'yes'}}]\n");
+        let refused = desk.import(&world, &wrong, &["--dry-run"]);
+        assert!(refused.err.contains("`geo_fence_rules[0].global` must be `true` or `false`"));
+        let down = "version: 1\ngeo_fence: {enabled: false, mode: enforce}\ngeo_fence_rules: []\n";
+        let said = desk.import(&world, down, &["--prune"]).ok();
+        let expected = "~ geo-fence\n    enabled: true -> false\n- geo-fence rule home\n";
+        assert!(said.starts_with(expected), "{said}");
+        let half = "version: 1\ngeo_fence: {enabled: true}\n";
+        let refused = desk.import(&world, half, &[]);
+        assert!(refused.err.contains("line 2: `geo_fence.mode` is required"), "{}", refused.err);
+    }
+
     /// Names and addresses change hands in an order in which they are free.
     async fn names_and_addresses_change_hands(world: World) {
         let admin = world.admin().await;
@@ -696,7 +769,9 @@ on_both! {
 
 /// Makes everybody who is named.
 async fn users_of(wanted: &Value, log: &Log) {
-    let things = ["gateways", "access_rules"].into_iter().filter_map(|it| wanted[it].as_array());
+    let things = ["gateways", "access_rules", "geo_fence_rules"]
+        .into_iter()
+        .filter_map(|it| wanted[it].as_array());
     let named = things.flatten().filter_map(|it| it["users"].as_array()).flatten();
     let mut names: Vec<&str> = named.filter_map(Value::as_str).collect();
     names.sort_unstable();

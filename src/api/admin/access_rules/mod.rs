@@ -7,8 +7,8 @@ use crate::api::error::ErrorBody;
 use crate::api::idempotency::row;
 use crate::api::openapi::{Access, callable_by};
 use crate::api::{
-    Answer, ApiError, Creating, Data, ETag, FieldError, Filter, IdempotencyKey, IfMatch, Json, List,
-    MergePatch, Page, Path, unless_overtaken,
+    Answer, ApiError, Creating, Data, ETag, FieldError, Filter, IdempotencyKey, IfMatch, Json,
+    List, MergePatch, Page, Path, unless_overtaken,
 };
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor};

@@ -1,7 +1,7 @@
 //! `/admin/geo-fence`: from which source addresses people may connect.
 
 mod attached;
-mod rules;
+pub(crate) mod rules;
 
 use super::access::find_user;
 use crate::access::{Fences, Level, Reason, judge, said};

@@ -41,7 +41,7 @@ pub fn change() -> OpenApiRouter<AppState> {
 /// What an admin writes of a rule of the geo-fence.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct GeoFenceRuleRequest {
+pub struct GeoFenceRuleRequest {
     /// Unique among rules of the geo-fence, whatever the case of its letters.
     name: ResourceName,
     /// The source addresses, IPv4 or IPv6. `0.0.0.0/0` lists every IPv4 address, `::/0` every IPv6
