@@ -91,9 +91,11 @@ ids!(
     GatewayId,
     GeoFenceRuleId,
     LoginId,
+    MeshHubId,
     NetworkId,
     SecretId,
     SessionId,
+    SpokeId,
     UserId
 );
 

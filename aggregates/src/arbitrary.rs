@@ -8,7 +8,7 @@ use crate::values::{
 };
 use crate::{
     Event, PersonId, Personal, access_rule, attempt, authority, certificate, gateway, geo_fence,
-    geo_fence_rule, login, network, session, settings, user,
+    geo_fence_rule, login, mesh_hub, network, session, settings, user,
 };
 use chrono::{DateTime, Utc};
 use proptest::collection::{btree_set, vec};
@@ -87,13 +87,9 @@ fn configuration() -> BoxedStrategy<gateway::Configuration> {
         parsed("[a-z]{1,9}\\.example\\.com|192\\.0\\.2\\.[1-9]"),
         option::of(ip()),
         any::<u16>(),
-        prop_oneof![Just(Transport::Udp), Just(Transport::Tcp)],
+        transport(),
         parsed::<VpnSubnet>("10\\.[1-9]\\.0\\.0/(16|24)"),
-        prop_oneof![
-            Just(CryptoProfile::Modern),
-            Just(CryptoProfile::Fips),
-            Just(CryptoProfile::Compatible),
-        ],
+        crypto_profile(),
     );
     let choices = (flag(), flag(), flag(), vec(ip(), 0..=9), flag());
     (name(), parsed("\\PC{0,40}"), network, choices)
@@ -174,6 +170,128 @@ pub fn gateway_events() -> Vec<BoxedStrategy<gateway::Event>> {
         Just(Event::CameOnline {}).boxed(),
         Just(Event::WentOffline {}).boxed(),
         ip().prop_map(|public_ip| Event::AddressChanged { public_ip }).boxed(),
+        Just(Event::Deleted {}).boxed(),
+    ]
+}
+
+fn transport() -> BoxedStrategy<Transport> {
+    prop_oneof![Just(Transport::Udp), Just(Transport::Tcp)].boxed()
+}
+
+fn crypto_profile() -> BoxedStrategy<CryptoProfile> {
+    use CryptoProfile::{Compatible, Fips, Modern};
+    prop_oneof![Just(Modern), Just(Fips), Just(Compatible)].boxed()
+}
+
+fn local_networks() -> BoxedStrategy<Vec<Cidr>> {
+    vec(parsed("10\\.[2-9][0-9]\\.[0-9]\\.0/24|fd00:[1-9][0-9]::/32"), 0..3).boxed()
+}
+
+fn hub_configuration() -> BoxedStrategy<mesh_hub::Configuration> {
+    let network = (
+        parsed("[a-z]{1,9}\\.example\\.com|192\\.0\\.2\\.[1-9]"),
+        any::<u16>(),
+        transport(),
+        parsed::<VpnSubnet>("10\\.1[0-9]\\.0\\.0/(16|24)"),
+        crypto_profile(),
+    );
+    (name(), parsed("\\PC{0,40}"), network, flag(), local_networks())
+        .prop_map(|(name, description, network, tls_auth, local_networks)| {
+            let (public_endpoint, port, protocol, vpn_subnet, crypto_profile) = network;
+            mesh_hub::Configuration {
+                name,
+                description,
+                public_endpoint,
+                port,
+                protocol,
+                vpn_subnet,
+                crypto_profile,
+                tls_auth,
+                local_networks,
+            }
+        })
+        .boxed()
+}
+
+fn spoke_definition() -> BoxedStrategy<mesh_hub::SpokeDefinition> {
+    (name(), parsed("\\PC{0,40}"), local_networks())
+        .prop_map(|(name, description, local_networks)| mesh_hub::SpokeDefinition {
+            name,
+            description,
+            local_networks,
+        })
+        .boxed()
+}
+
+/// Any command on a mesh hub.
+pub fn mesh_hub_command() -> BoxedStrategy<mesh_hub::Command> {
+    use mesh_hub::Command;
+    let version = || option::of(0..4_i64);
+    prop_oneof![
+        (hub_configuration(), secret()).prop_map(|(configuration, tls_auth_key)| {
+            Command::Create { configuration, tls_auth_key }
+        }),
+        hub_configuration().prop_map(Command::Configure),
+        id("usr-").prop_map(Command::GrantUser),
+        id("usr-").prop_map(Command::RevokeUser),
+        parsed("[a-c]").prop_map(Command::GrantGroup),
+        parsed("[a-c]").prop_map(Command::RevokeGroup),
+        id("net-").prop_map(Command::AttachNetwork),
+        id("net-").prop_map(Command::DetachNetwork),
+        (id("spoke-"), spoke_definition())
+            .prop_map(|(spoke_id, definition)| Command::AddSpoke { spoke_id, definition }),
+        (id("spoke-"), spoke_definition(), version()).prop_map(
+            |(spoke_id, definition, if_version)| Command::UpdateSpoke {
+                spoke_id,
+                definition,
+                if_version
+            }
+        ),
+        (id("spoke-"), version())
+            .prop_map(|(spoke_id, if_version)| Command::RemoveSpoke { spoke_id, if_version }),
+        id("cfg-").prop_map(Command::InstallServerCertificate),
+        (id("spoke-"), id("cfg-")).prop_map(|(spoke_id, certificate_id)| {
+            Command::InstallSpokeCertificate { spoke_id, certificate_id }
+        }),
+        Just(Command::Delete),
+    ]
+    .boxed()
+}
+
+/// Each event of its kind.
+pub fn mesh_hub_events() -> Vec<BoxedStrategy<mesh_hub::Event>> {
+    use mesh_hub::Event;
+    let spoke = || (id("spoke-"), spoke_definition());
+    vec![
+        (hub_configuration(), secret())
+            .prop_map(|(configuration, tls_auth_key)| Event::Created {
+                configuration,
+                tls_auth_key,
+            })
+            .boxed(),
+        hub_configuration().prop_map(|configuration| Event::Updated { configuration }).boxed(),
+        id("usr-").prop_map(|user_id| Event::UserGranted { user_id }).boxed(),
+        id("usr-").prop_map(|user_id| Event::UserRevoked { user_id }).boxed(),
+        name().prop_map(|group| Event::GroupGranted { group }).boxed(),
+        name().prop_map(|group| Event::GroupRevoked { group }).boxed(),
+        id("net-").prop_map(|network_id| Event::NetworkAttached { network_id }).boxed(),
+        id("net-").prop_map(|network_id| Event::NetworkDetached { network_id }).boxed(),
+        spoke()
+            .prop_map(|(spoke_id, definition)| Event::SpokeAdded { spoke_id, definition })
+            .boxed(),
+        spoke()
+            .prop_map(|(spoke_id, definition)| Event::SpokeUpdated { spoke_id, definition })
+            .boxed(),
+        id("spoke-").prop_map(|spoke_id| Event::SpokeRemoved { spoke_id }).boxed(),
+        id("cfg-")
+            .prop_map(|certificate_id| Event::ServerCertificateInstalled { certificate_id })
+            .boxed(),
+        (id("spoke-"), id("cfg-"))
+            .prop_map(|(spoke_id, certificate_id)| Event::SpokeCertificateInstalled {
+                spoke_id,
+                certificate_id,
+            })
+            .boxed(),
         Just(Event::Deleted {}).boxed(),
     ]
 }
@@ -448,7 +566,22 @@ fn issuance() -> BoxedStrategy<certificate::Issuance> {
     );
     let server = (id("gw-"), secret())
         .prop_map(|(gateway_id, bundle)| Subject::Server { gateway_id, bundle });
-    (prop_oneof![client, server], serial(), time(), time(), string("[0-9a-f]{64}"))
+    let named = |texts| parsed::<CommonName>(texts);
+    let hub_client = (id("usr-"), id("hub-"), named("hub-[a-c]\\.usr-[a-c]"), secret()).prop_map(
+        |(user_id, hub_id, common_name, bundle)| Subject::HubClient {
+            user_id,
+            hub_id,
+            common_name,
+            bundle,
+        },
+    );
+    let hub_server =
+        (id("hub-"), secret()).prop_map(|(hub_id, bundle)| Subject::HubServer { hub_id, bundle });
+    let spoke = (id("hub-"), id("spoke-"), named("hub-[a-c]\\.spoke-[a-c]")).prop_map(
+        |(hub_id, spoke_id, common_name)| Subject::Spoke { hub_id, spoke_id, common_name },
+    );
+    let subject = prop_oneof![client, server, hub_client, hub_server, spoke];
+    (subject, serial(), time(), time(), string("[0-9a-f]{64}"))
         .prop_map(|(subject, serial, not_before, not_after, fingerprint)| Issuance {
             subject,
             serial,
@@ -680,7 +813,8 @@ pub fn login_events() -> Vec<BoxedStrategy<login::Event>> {
 }
 
 fn denial() -> BoxedStrategy<attempt::Denial> {
-    let ids = (option::of(id("gw-")), option::of(id("usr-")), option::of(id("cfg-")));
+    let servers = (option::of(id("gw-")), option::of(id("hub-")));
+    let ids = (servers, option::of(id("usr-")), option::of(id("cfg-")));
     let names = (option::of(personal(text())), option::of(personal(text())));
     (
         string("[a-z_]{1,20}"),
@@ -691,10 +825,12 @@ fn denial() -> BoxedStrategy<attempt::Denial> {
         any::<u32>(),
     )
         .prop_map(|(reason, ids, names, client_ip, target, count)| {
-            let ((gateway_id, user_id, certificate_id), (username, common_name)) = (ids, names);
+            let ((gateway_id, hub_id), user_id, certificate_id) = ids;
+            let (username, common_name) = names;
             attempt::Denial {
                 reason,
                 gateway_id,
+                hub_id,
                 user_id,
                 certificate_id,
                 username,
@@ -742,6 +878,7 @@ pub fn events() -> Vec<BoxedStrategy<Event>> {
         .chain(wrap(geo_fence_events()))
         .chain(wrap(geo_fence_rule_events()))
         .chain(wrap(login_events()))
+        .chain(wrap(mesh_hub_events()))
         .chain(wrap(network_events()))
         .chain(wrap(session_events()))
         .chain(wrap(settings_events()))

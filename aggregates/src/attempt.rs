@@ -3,7 +3,7 @@
 
 use crate::Personal;
 use crate::root::{Fact, Refusal, RefusalKind, Root};
-use crate::values::{CertificateId, GatewayId, UserId, clip};
+use crate::values::{CertificateId, GatewayId, MeshHubId, UserId, clip};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -17,6 +17,9 @@ pub struct Denial {
     pub reason: String,
     /// At which gateway.
     pub gateway_id: Option<GatewayId>,
+    /// At which mesh hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_id: Option<MeshHubId>,
     /// The user it was about, where that is known.
     pub user_id: Option<UserId>,
     /// The certificate it was about, where that is known.
@@ -40,6 +43,7 @@ impl Denial {
         Self {
             reason: reason.into(),
             gateway_id: None,
+            hub_id: None,
             user_id: None,
             certificate_id: None,
             username: None,
@@ -212,6 +216,7 @@ mod tests {
     fn denial() -> Denial {
         Denial {
             gateway_id: Some(value("gw-001")),
+            hub_id: Some(value("hub-001")),
             username: Some(adas("ada")),
             common_name: Some(erased()),
             client_ip: Some(adas("192.0.2.7")),

@@ -1,8 +1,10 @@
-//! A certificate that our authority issued: a client's (called a config) or a gateway's.
+//! A certificate that our authority issued: a person's (called a config), for one gateway or one mesh
+//! hub; a gateway's or a hub's own; or a spoke's.
 
 use crate::root::{Fact, Refusal, RefusalKind, Root};
 use crate::values::{
-    CommonName, GatewayId, RevocationReason, SecretId, Serial, TokenHash, UserId, is_sha256_hex,
+    CommonName, GatewayId, MeshHubId, RevocationReason, SecretId, Serial, SpokeId, TokenHash,
+    UserId, VpnServerId, is_sha256_hex,
 };
 use crate::{Claim, ClaimKind, Personal};
 use chrono::{DateTime, Utc};
@@ -32,28 +34,64 @@ pub enum Subject {
         /// Where the key and the certificate are kept.
         bundle: SecretId,
     },
+    /// A person, for one mesh hub.
+    HubClient {
+        /// Who.
+        user_id: UserId,
+        /// The only hub that lets it in.
+        hub_id: MeshHubId,
+        /// The certificate's common name: the hub's id and the person's.
+        common_name: CommonName,
+        /// Where the key and the profile are kept until it expires.
+        bundle: SecretId,
+    },
+    /// A mesh hub; its id is the common name.
+    HubServer {
+        /// Which.
+        hub_id: MeshHubId,
+        /// Where the key and the certificate are kept.
+        bundle: SecretId,
+    },
+    /// The router of a site that a mesh hub joins.
+    Spoke {
+        /// The only hub that lets it in.
+        hub_id: MeshHubId,
+        /// Which site.
+        spoke_id: SpokeId,
+        /// The certificate's common name: the hub's id and the spoke's.
+        common_name: CommonName,
+    },
 }
 
 impl Subject {
-    /// The gateway it is for.
-    pub fn gateway_id(&self) -> &GatewayId {
+    /// The gateway or hub that it is for.
+    pub fn server_id(&self) -> VpnServerId {
         match self {
-            Self::Client { gateway_id, .. } | Self::Server { gateway_id, .. } => gateway_id,
+            Self::Client { gateway_id, .. } | Self::Server { gateway_id, .. } => {
+                VpnServerId::Gateway(gateway_id.clone())
+            }
+            Self::HubClient { hub_id, .. }
+            | Self::HubServer { hub_id, .. }
+            | Self::Spoke { hub_id, .. } => VpnServerId::Hub(hub_id.clone()),
         }
     }
 
     /// The person it was issued to.
     pub fn user_id(&self) -> Option<&UserId> {
         match self {
-            Self::Client { user_id, .. } => Some(user_id),
-            Self::Server { .. } => None,
+            Self::Client { user_id, .. } | Self::HubClient { user_id, .. } => Some(user_id),
+            Self::Server { .. } | Self::HubServer { .. } | Self::Spoke { .. } => None,
         }
     }
 
-    /// Where its private parts are kept.
-    pub fn bundle(&self) -> &SecretId {
+    /// Where its private parts are kept. A spoke's are handed over once, and kept nowhere.
+    pub fn bundle(&self) -> Option<&SecretId> {
         match self {
-            Self::Client { bundle, .. } | Self::Server { bundle, .. } => bundle,
+            Self::Client { bundle, .. }
+            | Self::Server { bundle, .. }
+            | Self::HubClient { bundle, .. }
+            | Self::HubServer { bundle, .. } => Some(bundle),
+            Self::Spoke { .. } => None,
         }
     }
 }
@@ -237,6 +275,27 @@ mod tests {
         Subject::Server { gateway_id: value("gw-001"), bundle: value("sec-server") }
     }
 
+    fn hub_client() -> Subject {
+        Subject::HubClient {
+            user_id: value("usr-ada"),
+            hub_id: value("hub-eu"),
+            common_name: value("hub-eu.usr-ada"),
+            bundle: value("sec-mesh"),
+        }
+    }
+
+    fn hub_server() -> Subject {
+        Subject::HubServer { hub_id: value("hub-eu"), bundle: value("sec-hub") }
+    }
+
+    fn spoke() -> Subject {
+        Subject::Spoke {
+            hub_id: value("hub-eu"),
+            spoke_id: value("spoke-b"),
+            common_name: value("hub-eu.spoke-b"),
+        }
+    }
+
     fn issuance() -> Issuance {
         Issuance {
             subject: client(adas("ada@example.com")),
@@ -249,8 +308,8 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_issued_once() {
-        let of_server = Issuance { subject: server(), ..issuance() };
-        for issuance in [issuance(), of_server] {
+        for subject in [client(erased()), server(), hub_client(), hub_server(), spoke()] {
+            let issuance = Issuance { subject, ..issuance() };
             given(vec![])
                 .when_async(Command::Issue(issuance.clone()))
                 .await
@@ -305,14 +364,28 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_tells_its_gateway_its_person_and_its_bundle() {
-        let (client, server) = (client(erased()), server());
-        assert_eq!(client.user_id(), Some(&value("usr-ada")));
-        assert_eq!(client.gateway_id(), &value("gw-001"));
-        assert_eq!(client.bundle(), &value("sec-bundle"));
-        assert_eq!(server.user_id(), None);
-        assert_eq!(server.gateway_id(), &value("gw-001"));
-        assert_eq!(server.bundle(), &value("sec-server"));
+    fn a_subject_tells_its_server_its_person_and_its_bundle() {
+        let gateway = VpnServerId::Gateway(value("gw-001"));
+        let hub = VpnServerId::Hub(value("hub-eu"));
+        let ada: UserId = value("usr-ada");
+        for (subject, server_id, user_id, bundle) in [
+            (client(erased()), &gateway, Some(&ada), Some("sec-bundle")),
+            (server(), &gateway, None, Some("sec-server")),
+            (hub_client(), &hub, Some(&ada), Some("sec-mesh")),
+            (hub_server(), &hub, None, Some("sec-hub")),
+            (spoke(), &hub, None, None),
+        ] {
+            assert_eq!((&subject.server_id(), subject.user_id()), (server_id, user_id));
+            assert_eq!(subject.bundle().map(SecretId::as_str), bundle);
+        }
+    }
+
+    #[test]
+    fn what_was_written_before_there_were_hubs_is_read() {
+        let old = serde_json::json!({
+            "server": {"gateway_id": "gw-001", "bundle": "sec-server"},
+        });
+        assert_eq!(serde_json::from_value::<Subject>(old).unwrap(), server());
     }
 
     #[test]

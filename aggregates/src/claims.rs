@@ -13,6 +13,8 @@ pub enum ClaimKind {
     Authority,
     /// A gateway's name.
     GatewayName,
+    /// A mesh hub's name.
+    MeshHubName,
     /// The addresses a gateway (or hub) gives to its clients.
     VpnSubnet,
     /// A user's name, lower-cased.
@@ -61,6 +63,7 @@ impl ClaimKind {
         match self {
             Self::Authority => "authority",
             Self::GatewayName => "gateway_name",
+            Self::MeshHubName => "mesh_hub_name",
             Self::VpnSubnet => "vpn_subnet",
             Self::Username => "username",
             Self::UserEmail => "user_email",
@@ -78,6 +81,7 @@ impl ClaimKind {
     pub fn field(self) -> &'static str {
         match self {
             Self::GatewayName
+            | Self::MeshHubName
             | Self::NetworkName
             | Self::AccessRuleName
             | Self::GeoFenceRuleName => "name",

@@ -89,6 +89,8 @@ events! {
     GeoFenceRule(geo_fence_rule::GeoFenceRule),
     /// Of a web login.
     Login(login::Login),
+    /// Of a mesh hub and its spokes.
+    MeshHub(mesh_hub::MeshHub),
     /// Of a network.
     Network(network::Network),
     /// Of a VPN connection.

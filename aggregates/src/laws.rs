@@ -112,6 +112,7 @@ laws! {
     geo_fence::GeoFence, geo_fence_command, geo_fence_events, |_| false;
     geo_fence_rule::GeoFenceRule, geo_fence_rule_command, geo_fence_rule_events, |_| false;
     login::Login, login_command, login_events, |_| false;
+    mesh_hub::MeshHub, mesh_hub_command, mesh_hub_events, |_| false;
     network::Network, network_command, network_events, |_| false;
     session::Session, session_command, session_events, |_| false;
     settings::Settings, settings_command, settings_events, |_| false;

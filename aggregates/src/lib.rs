@@ -22,6 +22,7 @@ pub mod gateway;
 pub mod geo_fence;
 pub mod geo_fence_rule;
 pub mod login;
+pub mod mesh_hub;
 pub mod network;
 pub mod session;
 pub mod settings;

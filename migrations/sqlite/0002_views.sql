@@ -59,6 +59,70 @@ CREATE TABLE gateway_networks (
 ) STRICT;
 CREATE INDEX gateway_networks_by_network ON gateway_networks (network_id);
 
+CREATE TABLE mesh_hubs (
+    id                 text    PRIMARY KEY,
+    name               text    NOT NULL,
+    description        text    NOT NULL,
+    public_endpoint    text    NOT NULL,
+    port               integer NOT NULL,
+    protocol           text    NOT NULL,
+    vpn_subnet         text    NOT NULL,
+    crypto_profile     text    NOT NULL,
+    tls_auth           integer NOT NULL,
+    local_networks     text    NOT NULL,
+    tls_auth_key       text    NOT NULL,
+    server_certificate text,
+    created_at         integer NOT NULL,
+    updated_at         integer NOT NULL,
+    deleted_at         integer,
+    revision           integer NOT NULL,
+    etag               integer NOT NULL
+) STRICT;
+CREATE INDEX mesh_hubs_by_name ON mesh_hubs (name, id);
+CREATE INDEX mesh_hubs_by_age ON mesh_hubs (created_at, id);
+
+CREATE TABLE mesh_hub_users (
+    hub_id     text    NOT NULL,
+    user_id    text    NOT NULL,
+    granted_at integer NOT NULL,
+    PRIMARY KEY (hub_id, user_id)
+) STRICT;
+CREATE INDEX mesh_hub_users_by_user ON mesh_hub_users (user_id);
+
+CREATE TABLE mesh_hub_groups (
+    hub_id     text    NOT NULL,
+    group_name text    NOT NULL,
+    granted_at integer NOT NULL,
+    PRIMARY KEY (hub_id, group_name)
+) STRICT;
+CREATE INDEX mesh_hub_groups_by_group ON mesh_hub_groups (group_name);
+
+CREATE TABLE mesh_hub_networks (
+    hub_id     text    NOT NULL,
+    network_id text    NOT NULL,
+    granted_at integer NOT NULL,
+    PRIMARY KEY (hub_id, network_id)
+) STRICT;
+CREATE INDEX mesh_hub_networks_by_network ON mesh_hub_networks (network_id);
+
+-- `revision` counts how often an admin wrote the spoke.
+CREATE TABLE mesh_spokes (
+    hub_id         text    NOT NULL,
+    id             text    NOT NULL,
+    name           text    NOT NULL,
+    description    text    NOT NULL,
+    local_networks text    NOT NULL,
+    certificate    text,
+    created_at     integer NOT NULL,
+    updated_at     integer NOT NULL,
+    deleted_at     integer,
+    revision       integer NOT NULL,
+    etag           integer NOT NULL,
+    PRIMARY KEY (hub_id, id)
+) STRICT;
+CREATE INDEX mesh_spokes_by_id ON mesh_spokes (id);
+CREATE INDEX mesh_spokes_by_name ON mesh_spokes (hub_id, name, id);
+
 -- `signed_out` is the position of the last event that ended all logins of the person.
 CREATE TABLE users (
     id                   text    PRIMARY KEY,
@@ -203,10 +267,12 @@ CREATE TABLE certificates (
     kind        text    NOT NULL,
     serial      text    NOT NULL,
     user_id     text,
-    gateway_id  text    NOT NULL,
+    gateway_id  text,
+    hub_id      text,
+    spoke_id    text,
     common_name text,
     token_hash  text,
-    bundle      text    NOT NULL,
+    bundle      text,
     fingerprint text    NOT NULL,
     not_before  integer NOT NULL,
     not_after   integer NOT NULL,
@@ -219,6 +285,7 @@ CREATE INDEX certificates_by_token ON certificates (token_hash) WHERE token_hash
 CREATE INDEX certificates_by_age ON certificates (kind, issued_at, id);
 CREATE INDEX certificates_by_user ON certificates (user_id, issued_at, id) WHERE user_id IS NOT NULL;
 CREATE INDEX certificates_by_gateway ON certificates (gateway_id, issued_at, id);
+CREATE INDEX certificates_by_hub ON certificates (hub_id, issued_at, id) WHERE hub_id IS NOT NULL;
 CREATE INDEX certificates_by_expiry ON certificates (not_after);
 CREATE INDEX certificates_revoked ON certificates (not_after) WHERE revoked_at IS NOT NULL;
 

@@ -55,7 +55,8 @@ grant! {
 }
 
 /// Access rules as what is given.
-pub const GRANTING: Granting = Granting { things: "access_rules", kind: "access_rule" };
+pub const GRANTING: Granting =
+    Granting { things: "access_rules", kind: "access_rule", id: "access_rule_id" };
 
 impl AccessRuleRow {
     fn define(&mut self, it: &Definition) {

@@ -1,4 +1,5 @@
-//! Certificates: those of clients, which are called configs, and those of gateways.
+//! Certificates: those of people, which are called configs; those of gateways and mesh hubs; and those
+//! of spokes.
 
 use crate::db::Db;
 use crate::list::{Holds, Keyset, ListError, Listed, Place, Query, Sort, Wanted, columns};
@@ -6,34 +7,40 @@ use crate::rows::{Rows, View};
 use crate::table::table;
 use crate::totals::of;
 use chrono::{DateTime, Utc};
-use gatekey_aggregates::certificate::{Event as CertificateEvent, Subject};
+use gatekey_aggregates::certificate::{Event as CertificateEvent, Issuance, Subject};
 use gatekey_aggregates::values::micros;
 use gatekey_aggregates::{Event, Recorded};
 
-/// `kind` of a client's certificate.
+/// `kind` of a person's certificate.
 pub const CLIENT: &str = "client";
-/// `kind` of a gateway's certificate.
+/// `kind` of a gateway's or a hub's certificate.
 pub const SERVER: &str = "server";
+/// `kind` of a spoke's certificate.
+pub const SPOKE: &str = "spoke";
 
 table! {
     /// A certificate.
     pub struct CertificateRow: "certificates" by [id] {
         /// `cfg-…`
         id: String,
-        /// [`CLIENT`] or [`SERVER`].
+        /// [`CLIENT`], [`SERVER`] or [`SPOKE`].
         kind: String,
         /// Lower-case hex without leading zeros.
         serial: String,
         /// Whose, where it is a client's.
         user_id: Option<String>,
-        /// The gateway it is for.
-        gateway_id: String,
-        /// A server's is its gateway's id. None: erased.
+        /// The gateway it is for; none: it is for a hub.
+        gateway_id: Option<String>,
+        /// The hub it is for; none: it is for a gateway.
+        hub_id: Option<String>,
+        /// Whose, where it is a spoke's.
+        spoke_id: Option<String>,
+        /// A server's is its gateway's or hub's id. None: erased.
         common_name: Option<String>,
-        /// Hash of the config's own password, where it is a client's.
+        /// Hash of the config's own password, where it is a client's of a gateway.
         token_hash: Option<String>,
-        /// Where its private parts are kept.
-        bundle: String,
+        /// Where its private parts are kept; none: nowhere.
+        bundle: Option<String>,
         /// SHA-256 of the DER, in hex.
         fingerprint: String,
         /// Valid from.
@@ -76,34 +83,7 @@ impl View for Certificates {
         let id = recorded.aggregate_id.clone();
         let at = micros(recorded.recorded_at);
         match event {
-            CertificateEvent::Issued(it) => {
-                let (kind, common_name, token_hash) = match &it.subject {
-                    Subject::Client { common_name, token_hash, .. } => (
-                        CLIENT,
-                        common_name.open().map(ToString::to_string),
-                        Some(token_hash.to_string()),
-                    ),
-                    Subject::Server { gateway_id, .. } => {
-                        (SERVER, Some(gateway_id.to_string()), None)
-                    }
-                };
-                rows.put(CertificateRow {
-                    id,
-                    kind: kind.to_owned(),
-                    serial: it.serial.to_string(),
-                    user_id: it.subject.user_id().map(ToString::to_string),
-                    gateway_id: it.subject.gateway_id().to_string(),
-                    common_name,
-                    token_hash,
-                    bundle: it.subject.bundle().to_string(),
-                    fingerprint: it.fingerprint.clone(),
-                    not_before: micros(it.not_before),
-                    not_after: micros(it.not_after),
-                    issued_at: at,
-                    revoked_at: None,
-                    reason: None,
-                });
-            }
+            CertificateEvent::Issued(it) => rows.put(row(id, it, at)),
             CertificateEvent::Revoked { reason } => {
                 rows.change::<CertificateRow>(&vec![id], |row| {
                     row.revoked_at = Some(at);
@@ -114,7 +94,60 @@ impl View for Certificates {
     }
 }
 
-/// A certificate with the names of its owner and its gateway.
+fn row(id: String, it: &Issuance, issued_at: i64) -> CertificateRow {
+    let mut row = CertificateRow {
+        id,
+        kind: String::new(),
+        serial: it.serial.to_string(),
+        user_id: it.subject.user_id().map(ToString::to_string),
+        gateway_id: None,
+        hub_id: None,
+        spoke_id: None,
+        common_name: None,
+        token_hash: None,
+        bundle: it.subject.bundle().map(ToString::to_string),
+        fingerprint: it.fingerprint.clone(),
+        not_before: micros(it.not_before),
+        not_after: micros(it.not_after),
+        issued_at,
+        revoked_at: None,
+        reason: None,
+    };
+    let server_id = it.subject.server_id().to_string();
+    let kind = match &it.subject {
+        Subject::Client { common_name, token_hash, .. } => {
+            row.common_name = common_name.open().map(ToString::to_string);
+            row.token_hash = Some(token_hash.to_string());
+            row.gateway_id = Some(server_id);
+            CLIENT
+        }
+        Subject::Server { .. } => {
+            row.common_name = Some(server_id.clone());
+            row.gateway_id = Some(server_id);
+            SERVER
+        }
+        Subject::HubClient { common_name, .. } => {
+            row.common_name = Some(common_name.to_string());
+            row.hub_id = Some(server_id);
+            CLIENT
+        }
+        Subject::HubServer { .. } => {
+            row.common_name = Some(server_id.clone());
+            row.hub_id = Some(server_id);
+            SERVER
+        }
+        Subject::Spoke { spoke_id, common_name, .. } => {
+            row.common_name = Some(common_name.to_string());
+            row.spoke_id = Some(spoke_id.to_string());
+            row.hub_id = Some(server_id);
+            SPOKE
+        }
+    };
+    kind.clone_into(&mut row.kind);
+    row
+}
+
+/// A certificate with the names of its owner and of what it is for.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct Certificate {
     /// The certificate.
@@ -126,6 +159,8 @@ pub struct Certificate {
     pub email: Option<String>,
     /// What its gateway is called.
     pub gateway_name: Option<String>,
+    /// What its hub is called.
+    pub hub_name: Option<String>,
 }
 
 /// Where a certificate stands.
@@ -156,16 +191,24 @@ pub struct Filter {
     pub expires_since: Option<i64>,
     /// Those that expire before this time.
     pub expires_until: Option<i64>,
+    /// Those for this hub.
+    pub hub_id: Option<String>,
     /// Those that stand so at this time.
     pub status: Option<(Status, DateTime<Utc>)>,
 }
 
 fn query() -> Query {
     Query::new(
-        format!("{}, u.username, u.email, g.name AS gateway_name", columns::<CertificateRow>("t")),
+        format!(
+            "{}, u.username, u.email, g.name AS gateway_name, h.name AS hub_name",
+            columns::<CertificateRow>("t")
+        ),
         "certificates t",
     )
-    .beside("LEFT JOIN users u ON u.id = t.user_id LEFT JOIN gateways g ON g.id = t.gateway_id")
+    .beside(
+        "LEFT JOIN users u ON u.id = t.user_id LEFT JOIN gateways g ON g.id = t.gateway_id \
+         LEFT JOIN mesh_hubs h ON h.id = t.hub_id",
+    )
 }
 
 /// The certificate with this id.
@@ -187,7 +230,7 @@ pub async fn by_token_hash(db: &Db, hash: &str) -> Result<Option<Certificate>, s
 pub const SORT: &[&str] = &["created_at", "expires_at"];
 
 /// Configs, the newest first; `q` looks at common name, serial, the owner's user name and e-mail, and
-/// the gateway's name.
+/// the gateway's or hub's name.
 pub async fn configs(
     db: &Db,
     wanted: &Wanted,
@@ -203,8 +246,9 @@ pub async fn configs(
         .when("t.issued_at < {}", filter.issued_until)
         .when("t.not_after >= {}", filter.expires_since)
         .when("t.not_after < {}", filter.expires_until)
+        .when("t.hub_id = {}", filter.hub_id.clone())
         .search(
-            &["t.common_name", "t.serial", "u.username", "u.email", "g.name"],
+            &["t.common_name", "t.serial", "u.username", "u.email", "g.name", "h.name"],
             wanted.q.as_deref(),
         );
     if let Some((status, now)) = filter.status {

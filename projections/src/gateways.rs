@@ -85,7 +85,7 @@ grant! {
 }
 
 /// Gateways as what is given.
-pub const GRANTING: Granting = Granting { things: "gateways", kind: "gateway" };
+pub const GRANTING: Granting = Granting { things: "gateways", kind: "gateway", id: "gateway_id" };
 
 impl GatewayRow {
     fn configure(&mut self, it: &Configuration) {

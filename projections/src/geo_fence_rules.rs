@@ -47,7 +47,8 @@ grant! {
 }
 
 /// Rules of the geo-fence as what is given.
-pub const GRANTING: Granting = Granting { things: "geo_fence_rules", kind: "geo_fence_rule" };
+pub const GRANTING: Granting =
+    Granting { things: "geo_fence_rules", kind: "geo_fence_rule", id: "geo_fence_rule_id" };
 
 impl GeoFenceRuleRow {
     fn define(&mut self, it: &Definition) {

@@ -77,13 +77,15 @@ pub(crate) fn holder_is_gone<G: Grant>(rows: &mut Rows, holder: &str) {
 }
 
 /// A kind of thing that is given, by what its tables are called: of `gateway` they are
-/// `gateway_users`, `gateway_groups` and `gateway_networks`, each with a column `gateway_id`.
+/// `gateway_users`, `gateway_groups` and `gateway_networks`.
 #[derive(Debug)]
 pub struct Granting {
     /// The table of the things.
     pub(crate) things: &'static str,
     /// What its tables begin with.
     pub(crate) kind: &'static str,
+    /// The column that says which thing.
+    pub(crate) id: &'static str,
 }
 
 /// A user whom something was given to by themselves.
@@ -152,7 +154,7 @@ pub const NETWORK_SORT: &[&str] = &names(&NETWORK_ORDERS);
 
 impl Granting {
     fn its_id(&self) -> String {
-        format!("t.{}_id = {{}}", self.kind)
+        format!("t.{} = {{}}", self.id)
     }
 
     /// Whether there is one with this id now.
@@ -222,12 +224,12 @@ impl Granting {
 
     /// That the thing `t` was given to the user `{}`, by themselves or as a member of a group.
     pub(crate) fn to_user(&self) -> String {
-        let kind = self.kind;
+        let Self { kind, id, .. } = self;
         format!(
-            "EXISTS (SELECT 1 FROM {kind}_users a WHERE a.{kind}_id = t.id AND a.user_id = {{}}) \
+            "EXISTS (SELECT 1 FROM {kind}_users a WHERE a.{id} = t.id AND a.user_id = {{}}) \
              OR EXISTS (SELECT 1 FROM {kind}_groups a \
                JOIN user_groups m ON m.group_name = a.group_name \
-               WHERE a.{kind}_id = t.id AND m.user_id = {{}})"
+               WHERE a.{id} = t.id AND m.user_id = {{}})"
         )
     }
 
@@ -262,9 +264,7 @@ impl Granting {
     }
 
     fn has(&self, table: &str, column: &str) -> String {
-        let kind = self.kind;
-        format!(
-            "EXISTS (SELECT 1 FROM {kind}_{table} a WHERE a.{kind}_id = t.id AND a.{column} = {{}})"
-        )
+        let Self { kind, id, .. } = self;
+        format!("EXISTS (SELECT 1 FROM {kind}_{table} a WHERE a.{id} = t.id AND a.{column} = {{}})")
     }
 }

@@ -11,6 +11,9 @@ use crate::geo_fence::GeoFenceRow;
 use crate::geo_fence_rules::{GeoFenceRuleGroupRow, GeoFenceRuleRow, GeoFenceRuleUserRow};
 use crate::list::columns;
 use crate::logins::{LIVE, LoginRow};
+use crate::mesh_hubs::{
+    MeshHubGroupRow, MeshHubNetworkRow, MeshHubRow, MeshHubUserRow, MeshSpokeRow,
+};
 use crate::networks::NetworkRow;
 use crate::rows::Table;
 use crate::settings::SettingsRow;
@@ -47,6 +50,16 @@ pub struct Snapshot {
     pub gateway_groups: Vec<GatewayGroupRow>,
     /// What can be reached through them.
     pub gateway_networks: Vec<GatewayNetworkRow>,
+    /// Mesh hubs.
+    pub mesh_hubs: Vec<MeshHubRow>,
+    /// Who may use them by themselves.
+    pub mesh_hub_users: Vec<MeshHubUserRow>,
+    /// Whose members may use them.
+    pub mesh_hub_groups: Vec<MeshHubGroupRow>,
+    /// What can be reached through them.
+    pub mesh_hub_networks: Vec<MeshHubNetworkRow>,
+    /// What is joined to them.
+    pub mesh_spokes: Vec<MeshSpokeRow>,
     /// Users.
     pub users: Vec<UserRow>,
     /// The groups they are in.
@@ -114,6 +127,11 @@ async fn read(conn: &mut Conn, since: Since) -> Result<Snapshot, sqlx::Error> {
         gateway_users: rows(conn, "", &[]).await?,
         gateway_groups: rows(conn, "", &[]).await?,
         gateway_networks: rows(conn, "", &[]).await?,
+        mesh_hubs: rows(conn, "WHERE t.deleted_at IS NULL", &[]).await?,
+        mesh_hub_users: rows(conn, "", &[]).await?,
+        mesh_hub_groups: rows(conn, "", &[]).await?,
+        mesh_hub_networks: rows(conn, "", &[]).await?,
+        mesh_spokes: rows(conn, "WHERE t.deleted_at IS NULL", &[]).await?,
         users: rows(conn, "WHERE t.deleted_at IS NULL", &[]).await?,
         user_groups: rows(conn, "", &[]).await?,
         networks: rows(conn, "WHERE t.deleted_at IS NULL", &[]).await?,

@@ -17,6 +17,7 @@ mod grants;
 pub mod index;
 mod list;
 pub mod logins;
+pub mod mesh_hubs;
 pub mod networks;
 mod rows;
 mod search;

@@ -105,6 +105,8 @@ pub struct Network {
     pub gateways: i64,
     /// How many access rules name it.
     pub access_rules: i64,
+    /// Through how many mesh hubs it can be reached.
+    pub mesh_hubs: i64,
 }
 
 /// Which networks are listed.
@@ -127,7 +129,8 @@ fn query() -> Query {
             "{columns}, \
              (SELECT COUNT(*) FROM gateway_networks a WHERE a.network_id = t.id) AS gateways, \
              (SELECT COUNT(*) FROM access_rules r \
-              WHERE r.network_id = t.id AND r.deleted_at IS NULL) AS access_rules"
+              WHERE r.network_id = t.id AND r.deleted_at IS NULL) AS access_rules, \
+             (SELECT COUNT(*) FROM mesh_hub_networks a WHERE a.network_id = t.id) AS mesh_hubs"
         ),
         "networks t",
     )

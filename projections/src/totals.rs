@@ -4,7 +4,7 @@ use crate::rows::{Rows, View};
 use crate::table::table;
 use gatekey_aggregates::certificate::{Event as CertificateEvent, Subject};
 use gatekey_aggregates::{
-    Event, Recorded, access_rule, gateway, geo_fence_rule, network, session, user,
+    Event, Recorded, access_rule, gateway, geo_fence_rule, mesh_hub, network, session, user,
 };
 
 /// What is counted: the name of its list.
@@ -14,6 +14,7 @@ pub(crate) mod of {
     pub const CONNECTIONS: &str = "connections";
     pub const GATEWAYS: &str = "gateways";
     pub const GEO_FENCE_RULES: &str = "geo_fence_rules";
+    pub const MESH_HUBS: &str = "mesh_hubs";
     pub const NETWORKS: &str = "networks";
     pub const USERS: &str = "users";
 }
@@ -52,13 +53,17 @@ impl View for Totals {
             Event::AccessRule(access_rule::Event::Created { .. }) => (of::ACCESS_RULES, 1),
             Event::AccessRule(access_rule::Event::Deleted {}) => (of::ACCESS_RULES, -1),
             Event::Certificate(CertificateEvent::Issued(it)) => match it.subject {
-                Subject::Client { .. } => (of::CONFIGS, 1),
-                Subject::Server { .. } => return,
+                Subject::Client { .. } | Subject::HubClient { .. } => (of::CONFIGS, 1),
+                Subject::Server { .. } | Subject::HubServer { .. } | Subject::Spoke { .. } => {
+                    return;
+                }
             },
             Event::Gateway(gateway::Event::Registered { .. }) => (of::GATEWAYS, 1),
             Event::Gateway(gateway::Event::Deleted {}) => (of::GATEWAYS, -1),
             Event::GeoFenceRule(geo_fence_rule::Event::Created { .. }) => (of::GEO_FENCE_RULES, 1),
             Event::GeoFenceRule(geo_fence_rule::Event::Deleted {}) => (of::GEO_FENCE_RULES, -1),
+            Event::MeshHub(mesh_hub::Event::Created { .. }) => (of::MESH_HUBS, 1),
+            Event::MeshHub(mesh_hub::Event::Deleted {}) => (of::MESH_HUBS, -1),
             Event::Network(network::Event::Created { .. }) => (of::NETWORKS, 1),
             Event::Network(network::Event::Deleted {}) => (of::NETWORKS, -1),
             Event::Session(session::Event::Began(_)) => (of::CONNECTIONS, 1),

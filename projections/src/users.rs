@@ -287,6 +287,8 @@ pub struct Group {
     pub access_rules: i64,
     /// How many rules of the geo-fence were attached to it.
     pub geo_fence_rules: i64,
+    /// How many mesh hubs were granted to it.
+    pub mesh_hubs: i64,
 }
 
 const GROUP_ORDERS: [(&str, &str); 2] = [("name", "lower(t.name) {}"), ("members", "members {}")];
@@ -301,11 +303,13 @@ fn group_query() -> Query {
          (SELECT COUNT(*) FROM gateway_groups g WHERE g.group_name = t.name) AS gateways, \
          (SELECT COUNT(*) FROM access_rule_groups r WHERE r.group_name = t.name) AS access_rules, \
          (SELECT COUNT(*) FROM geo_fence_rule_groups f WHERE f.group_name = t.name) \
-           AS geo_fence_rules",
+           AS geo_fence_rules, \
+         (SELECT COUNT(*) FROM mesh_hub_groups h WHERE h.group_name = t.name) AS mesh_hubs",
         "(SELECT group_name AS name FROM user_groups \
           UNION SELECT group_name FROM gateway_groups \
           UNION SELECT group_name FROM access_rule_groups \
-          UNION SELECT group_name FROM geo_fence_rule_groups) t",
+          UNION SELECT group_name FROM geo_fence_rule_groups \
+          UNION SELECT group_name FROM mesh_hub_groups) t",
     )
 }
 

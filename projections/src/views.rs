@@ -9,6 +9,7 @@ use crate::gateways::Gateways;
 use crate::geo_fence::GeoFences;
 use crate::geo_fence_rules::GeoFenceRules;
 use crate::logins::Logins;
+use crate::mesh_hubs::MeshHubs;
 use crate::networks::Networks;
 use crate::rows::View;
 use crate::settings::SettingsView;
@@ -27,6 +28,7 @@ pub fn all() -> &'static [&'static dyn View] {
         &GeoFences,
         &GeoFenceRules,
         &Logins,
+        &MeshHubs,
         &Networks,
         &SettingsView,
         &Totals,

@@ -29,7 +29,7 @@ pub enum Reason {
     CertificateRevoked,
     /// It has expired, or is not valid yet.
     CertificateExpired,
-    /// It was issued for another gateway, or for a server.
+    /// It was issued for another gateway, for a mesh hub, or for a server.
     WrongGateway,
     /// The common name is not the owner's.
     CommonNameMismatch,
@@ -171,10 +171,7 @@ pub fn admit<'a>(state: &'a State, attempt: &Attempt<'_>) -> Result<Admitted<'a>
     let denied = |reason| Denied {
         reason,
         certificate_id: Some(certificate.id.clone()),
-        user_id: match &certificate.subject {
-            Subject::Client { user_id, .. } => Some(user_id.clone()),
-            Subject::Server { .. } => None,
-        },
+        user_id: certificate.subject.user_id().cloned(),
     };
     check_certificate(certificate, attempt.gateway_id, attempt.now).map_err(denied)?;
     let Subject::Client { user_id, common_name, token_hash, .. } = &certificate.subject else {
@@ -233,7 +230,8 @@ pub fn check_certificate(
     }
     match &certificate.subject {
         Subject::Client { gateway_id, .. } if gateway_id == at => Ok(()),
-        Subject::Client { .. } | Subject::Server { .. } => Err(Reason::WrongGateway),
+        // Another gateway's, a server's, or something of a mesh hub.
+        _ => Err(Reason::WrongGateway),
     }
 }
 

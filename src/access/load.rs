@@ -3,6 +3,7 @@
 //! A row that does not read as what we write is damage: the server then says so and does not start.
 
 use super::fences::FenceEntry;
+use super::mesh::Hubs;
 use super::sessions::SessionEntry;
 use super::state::{
     ApiKeyEntry, Authority, CertificateEntry, EXPIRED_KEPT, GatewayEntry, LOST_KEPT, LoginEntry,
@@ -18,7 +19,7 @@ use gatekey_aggregates::{PersonId, Personal, geo_fence_rule};
 use gatekey_projections::Db;
 use gatekey_projections::access_rules::AccessRuleRow;
 use gatekey_projections::api_keys::ApiKeyRow;
-use gatekey_projections::certificates::{CLIENT, CertificateRow};
+use gatekey_projections::certificates::{CLIENT, CertificateRow, SERVER, SPOKE};
 use gatekey_projections::connections::ConnectionRow;
 use gatekey_projections::gateways::GatewayRow;
 use gatekey_projections::geo_fence_rules::GeoFenceRuleRow;
@@ -63,13 +64,13 @@ pub async fn load(db: &Db, now: DateTime<Utc>) -> Result<State, LoadError> {
 }
 
 /// What is wrong with a row.
-type Wrong = String;
+pub(super) type Wrong = String;
 
-fn read<T: FromStr<Err: Display>>(text: &str) -> Result<T, Wrong> {
+pub(super) fn read<T: FromStr<Err: Display>>(text: &str) -> Result<T, Wrong> {
     text.parse().map_err(|error| format!("`{text}` {error}"))
 }
 
-fn maybe<T: FromStr<Err: Display>>(text: Option<&String>) -> Result<Option<T>, Wrong> {
+pub(super) fn maybe<T: FromStr<Err: Display>>(text: Option<&String>) -> Result<Option<T>, Wrong> {
     text.map(|text| read(text)).transpose()
 }
 
@@ -78,11 +79,11 @@ fn address(text: Option<&String>) -> Result<Option<IpAddr>, Wrong> {
 }
 
 /// Reads one of the enums that are stored by their names in JSON.
-fn named<T: DeserializeOwned>(text: &str) -> Result<T, Wrong> {
+pub(super) fn named<T: DeserializeOwned>(text: &str) -> Result<T, Wrong> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
-fn small<T: TryFrom<i64>>(number: i64) -> Result<T, Wrong> {
+pub(super) fn small<T: TryFrom<i64>>(number: i64) -> Result<T, Wrong> {
     T::try_from(number).map_err(|_| format!("{number} is out of range"))
 }
 
@@ -97,7 +98,7 @@ fn personal<T: FromStr<Err: Display>>(
     })
 }
 
-fn damaged<'a>(table: &'static str, id: &'a str) -> impl Fn(Wrong) -> LoadError + 'a {
+pub(super) fn damaged<'a>(table: &'static str, id: &'a str) -> impl Fn(Wrong) -> LoadError + 'a {
     move |why| LoadError::Damaged { table, id: id.to_owned(), why }
 }
 
@@ -180,6 +181,7 @@ fn assemble(snapshot: Snapshot) -> Result<State, LoadError> {
             entry.networks.insert(read(&row.network_id).map_err(&failed)?);
         }
     }
+    state.hubs = Hubs::load(&snapshot)?;
     for row in &snapshot.users {
         let failed = damaged("users", &row.id);
         let (id, entry) = user(row).map_err(&failed)?;
@@ -327,33 +329,55 @@ fn fence_rule(row: &GeoFenceRuleRow) -> Result<geo_fence_rule::Definition, Wrong
 }
 
 fn certificate(row: &CertificateRow) -> Result<CertificateEntry, Wrong> {
-    let gateway_id = read(&row.gateway_id)?;
-    let bundle = read(&row.bundle)?;
-    let subject = if row.kind == CLIENT {
-        let absent = || "a client's certificate lacks its owner".to_owned();
-        let user_id: UserId = read(row.user_id.as_ref().ok_or_else(absent)?)?;
-        Subject::Client {
-            common_name: personal(&user_id, row.common_name.as_ref())?,
-            token_hash: read(row.token_hash.as_ref().ok_or_else(absent)?)?,
-            user_id,
-            gateway_id,
-            bundle,
-        }
-    } else {
-        Subject::Server { gateway_id, bundle }
-    };
     let revoked = match (row.revoked_at, &row.reason) {
         (Some(at), Some(reason)) => Some((from_micros(at), named(reason)?)),
         _ => None,
     };
     Ok(CertificateEntry {
         id: read(&row.id)?,
-        subject,
+        subject: subject(row)?,
         serial: read(&row.serial)?,
         not_before: from_micros(row.not_before),
         not_after: from_micros(row.not_after),
         revoked,
     })
+}
+
+fn subject(row: &CertificateRow) -> Result<Subject, Wrong> {
+    let lacks = |what: &str| format!("a {} certificate lacks its {what}", row.kind);
+    let owner = || read(row.user_id.as_ref().ok_or_else(|| lacks("owner"))?);
+    let common_name = || read(row.common_name.as_ref().ok_or_else(|| lacks("common name"))?);
+    let bundle = || read(row.bundle.as_ref().ok_or_else(|| lacks("bundle"))?);
+    match (row.kind.as_str(), &row.gateway_id, &row.hub_id) {
+        (CLIENT, Some(gateway_id), None) => {
+            let user_id: UserId = owner()?;
+            Ok(Subject::Client {
+                common_name: personal(&user_id, row.common_name.as_ref())?,
+                token_hash: read(row.token_hash.as_ref().ok_or_else(|| lacks("password"))?)?,
+                user_id,
+                gateway_id: read(gateway_id)?,
+                bundle: bundle()?,
+            })
+        }
+        (SERVER, Some(gateway_id), None) => {
+            Ok(Subject::Server { gateway_id: read(gateway_id)?, bundle: bundle()? })
+        }
+        (CLIENT, None, Some(hub_id)) => Ok(Subject::HubClient {
+            user_id: owner()?,
+            hub_id: read(hub_id)?,
+            common_name: common_name()?,
+            bundle: bundle()?,
+        }),
+        (SERVER, None, Some(hub_id)) => {
+            Ok(Subject::HubServer { hub_id: read(hub_id)?, bundle: bundle()? })
+        }
+        (SPOKE, None, Some(hub_id)) => Ok(Subject::Spoke {
+            hub_id: read(hub_id)?,
+            spoke_id: read(row.spoke_id.as_ref().ok_or_else(|| lacks("spoke"))?)?,
+            common_name: common_name()?,
+        }),
+        _ => Err(format!("there is no such kind of certificate as `{}` of this", row.kind)),
+    }
 }
 
 fn session(row: &ConnectionRow) -> Result<SessionEntry, Wrong> {

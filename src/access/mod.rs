@@ -6,6 +6,7 @@ mod fence;
 mod fences;
 mod index;
 mod load;
+mod mesh;
 mod sessions;
 mod state;
 
@@ -20,6 +21,7 @@ pub use fences::{FenceEntry, FenceRules, Fences};
 pub use index::AccessIndex;
 pub use load::{LoadError, load};
 pub(crate) use load::{fence_definition, gateway_configuration, rule_definition};
+pub use mesh::{HubEntry, Hubs, SpokeEntry};
 pub use sessions::{SessionEntry, Sessions};
 pub use state::{
     ApiKeyEntry, Authority, CertificateEntry, GatewayEntry, LoginEntry, NetworkEntry, RuleEntry,

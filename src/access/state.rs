@@ -4,6 +4,7 @@
 //! all-rules, heartbeat and every request's authentication read it and no database.
 
 use super::fences::Fences;
+use super::mesh::Hubs;
 use super::sessions::{SessionEntry, Sessions};
 use crate::openvpn::{ServerSettings, config_version};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -111,11 +112,11 @@ pub struct CertificateEntry {
 }
 
 impl CertificateEntry {
-    /// The common name, where it is a client's and can still be read.
+    /// The common name, where it is a gateway's client's and can still be read.
     pub fn common_name(&self) -> Option<&CommonName> {
         match &self.subject {
             Subject::Client { common_name, .. } => common_name.open(),
-            Subject::Server { .. } => None,
+            _ => None,
         }
     }
 }
@@ -164,6 +165,8 @@ pub struct State {
     pub gateways: HashMap<GatewayId, GatewayEntry>,
     /// By hash of their token.
     pub gateways_by_token: HashMap<TokenHash, GatewayId>,
+    /// Mesh hubs.
+    pub hubs: Hubs,
     /// By id.
     pub users: HashMap<UserId, UserEntry>,
     /// By id.
@@ -214,6 +217,7 @@ impl State {
         match &recorded.event {
             Event::Gateway(event) => self.apply_gateway(&recorded.aggregate_id, event),
             Event::User(event) => self.apply_user(&recorded.aggregate_id, event),
+            Event::MeshHub(event) => self.hubs.apply(&recorded.aggregate_id, event),
             Event::Network(event) => self.apply_network(&recorded.aggregate_id, event),
             Event::AccessRule(event) => self.apply_rule(&recorded.aggregate_id, event),
             Event::Certificate(event) => self.apply_certificate(recorded, event),
@@ -394,6 +398,7 @@ impl State {
                     gateway.users.remove(&id);
                 }
                 self.fences.forget_user(&id);
+                self.hubs.forget_user(&id);
                 for rule in self.rules_by_user.remove(&id).into_iter().flatten() {
                     if let Some(rule) = self.rules.get_mut(&rule) {
                         rule.users.remove(&id);
@@ -450,6 +455,7 @@ impl State {
                 for gateway in self.gateways.values_mut() {
                     gateway.networks.remove(&id);
                 }
+                self.hubs.forget_network(&id);
             }
         }
     }
@@ -690,10 +696,7 @@ impl State {
                 .filter_map(|serial| self.certificates.get(serial))
                 .filter(|it| now < it.not_after)
         };
-        let owner = |it: &'_ CertificateEntry| match &it.subject {
-            Subject::Client { user_id, .. } => Some(user_id.clone()),
-            Subject::Server { .. } => None,
-        };
+        let owner = |it: &'_ CertificateEntry| it.subject.user_id().cloned();
         let mut owners = unexpired().map(owner);
         let first = owners.next()?;
         let is_clear = owners.all(|it| it == first) && unexpired().all(|it| it.revoked.is_none());

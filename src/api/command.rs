@@ -12,7 +12,13 @@ impl From<CommandError> for ApiError {
             CommandError::Refused { code, kind, field, message } => {
                 let status = match kind {
                     RefusalKind::NotFound => return Self::not_found(),
-                    RefusalKind::Conflict => return Self::conflict(code, sentence(&message)),
+                    RefusalKind::Conflict => {
+                        let conflict = Self::conflict(code, sentence(&message));
+                        return match field {
+                            Some(field) => conflict.detail(field, message),
+                            None => conflict,
+                        };
+                    }
                     RefusalKind::Forbidden => return Self::forbidden_as(code, sentence(&message)),
                     RefusalKind::Invalid => Self::invalid_field(field.unwrap_or("body"), message),
                 };
@@ -47,11 +53,12 @@ impl ApiError {
     }
 }
 
-/// What a gateway or a network is called, and its id.
+/// What a gateway, a network or a mesh hub is called, and its id.
 fn name_of(id: &str, state: &State) -> Option<String> {
     let gateway = || Some(&state.gateways.get(&id.parse().ok()?)?.configuration.name);
     let network = || Some(&state.networks.get(&id.parse().ok()?)?.name);
-    let name = gateway().or_else(network)?;
+    let hub = || Some(&state.hubs.get(&id.parse().ok()?)?.configuration.name);
+    let name = gateway().or_else(network).or_else(hub)?;
     Some(format!("`{name}` ({id})"))
 }
 

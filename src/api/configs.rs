@@ -1,6 +1,7 @@
 //! `/configs`: a person's VPN configurations: generated, listed, downloaded, revoked.
 
 use super::pki::{Revocation, RevokeReason, revoke_certificate};
+use super::profiles::{self, Bundle, Generated};
 use crate::access::check_user;
 use crate::api::error::ErrorBody;
 use crate::api::{
@@ -9,18 +10,17 @@ use crate::api::{
 use crate::app::AppState;
 use crate::auth::{Admin, Auditor, Caller, Member};
 use crate::event_log::Request as Command;
-use crate::openvpn::{ClientKey, Profile, ProfilePassword, TlsAuthKey, profile};
-use crate::pki::{self, KeySource};
 use crate::services::Services;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use gatekey_aggregates::attempt::{Denial, Event as AttemptEvent};
-use gatekey_aggregates::certificate::{self, Certificate, Issuance, Subject};
+use gatekey_aggregates::certificate::{self, Certificate, Subject};
 use gatekey_aggregates::gateway::Configuration;
 use gatekey_aggregates::values::{
-    CertificateId, CommonName, Email, GatewayId, SecretId, Serial, UserId, from_micros, micros,
+    CertificateId, CommonName, Email, GatewayId, MeshHubId, SecretId, Serial, UserId, VpnServerId,
+    from_micros, micros,
 };
 use gatekey_aggregates::{PersonId, Personal, Recorded};
 use gatekey_projections::certificates::{self, Certificate as Row, Status};
@@ -76,30 +76,6 @@ fn openvpn() -> String {
     OPENVPN.to_owned()
 }
 
-/// A configuration that was generated.
-#[derive(Serialize, ToSchema)]
-#[schema(as = GeneratedConfig)]
-pub struct Generated {
-    /// Its id.
-    #[schema(value_type = String, example = "cfg-abc123")]
-    config_id: CertificateId,
-    /// Where to fetch it until it expires.
-    #[schema(example = "/api/v1/configs/download/cfg-abc123")]
-    download_url: String,
-    /// When it expires.
-    expires_at: DateTime<Utc>,
-    /// What to call it.
-    #[schema(example = "us-east-1.ovpn")]
-    file_name: String,
-}
-
-/// What is sealed of a configuration: the file and its name.
-#[derive(Serialize, Deserialize)]
-struct Bundle {
-    file_name: String,
-    profile: String,
-}
-
 /// Generate VPN config
 ///
 /// Issues a client certificate for one gateway and wraps it in an `.ovpn` profile with a password of
@@ -129,71 +105,36 @@ pub async fn generate(
     }
     let gateway_id: GatewayId = body.gateway_id.parse().map_err(|_| ApiError::not_found())?;
     let granted = may_use(&services, &caller, &gateway_id)?;
-    let lifetime = TimeDelta::hours(granted.lifetime_hours.into());
-    let tls_auth = match &granted.tls_auth_key {
-        Some(secret) => Some(open_tls_auth(&services, secret).await?),
-        None => None,
-    };
-    let source = body.csr.as_deref().map_or(KeySource::Generate, KeySource::Csr);
-    let now = services.clock.now();
-    let issued = pki::issue_client(
-        &services.issuer,
-        &granted.common_name,
-        lifetime,
-        source,
-        now,
-        &services.entropy,
-    )
-    .map_err(refused_request)?;
-
-    let password = ProfilePassword::generate(&services.entropy)?;
     let configuration = &granted.configuration;
-    let text = Profile {
-        gateway_id: &gateway_id,
+    let wanted = profiles::Wanted {
+        server_id: VpnServerId::Gateway(gateway_id.clone()),
         host: &configuration.hostname,
         port: configuration.port,
         transport: configuration.protocol,
         crypto_profile: configuration.crypto_profile,
-        ca_pem: services.issuer.certificate_pem(),
-        certificate_pem: &issued.certificate_pem,
-        key: issued.key_pem.as_ref().map_or(ClientKey::OnDevice, |key| ClientKey::Pem(key)),
-        tls_auth: tls_auth.as_ref(),
+        tls_auth_key: granted.tls_auth_key.as_ref(),
+        name: &configuration.name,
         common_name: &granted.common_name,
-        password: &password,
-        expires_at: issued.not_after,
-    }
-    .render()
-    .map_err(ApiError::internal)?;
-    let file_name = profile::file_name(&configuration.name, &gateway_id);
-    let bundle = Bundle { file_name: file_name.clone(), profile: text.to_string() };
-    let bundle = zeroize::Zeroizing::new(serde_json::to_vec(&bundle).map_err(ApiError::internal)?);
-    let secret = services.vault.seal(&bundle, Some(issued.not_after))?;
-
-    let id: CertificateId = services.entropy.id()?;
-    let issuance = Issuance {
-        subject: Subject::Client {
-            user_id: caller.user_id.clone(),
-            gateway_id,
-            common_name: Personal::new(PersonId::user(&caller.user_id), granted.common_name),
-            token_hash: crate::entropy::token_hash(password.as_str()),
-            bundle: secret.id.clone(),
-        },
-        serial: issued.serial,
-        not_before: issued.not_before,
-        not_after: issued.not_after,
-        fingerprint: issued.fingerprint,
+        lifetime: TimeDelta::hours(granted.lifetime_hours.into()),
+        with_password: true,
+        csr: body.csr.as_deref(),
     };
+    let made = profiles::make(&services, &wanted).await?;
+    let secret = made.seal(&services)?;
+    let id: CertificateId = services.entropy.id()?;
+    let token_hash = made.token_hash.clone();
+    let issuance = made.issuance(Subject::Client {
+        user_id: caller.user_id.clone(),
+        gateway_id,
+        common_name: Personal::new(PersonId::user(&caller.user_id), granted.common_name),
+        token_hash: token_hash.ok_or_else(|| ApiError::internal("a profile has no password"))?,
+        bundle: secret.id.clone(),
+    });
     let command = certificate::Command::Issue(issuance);
     let request = Command::new::<Certificate>(&id, command, caller.metadata(None))
         .fresh()
         .with_secret(secret);
-    let location = format!("/api/v1/configs/{id}");
-    let generated = Generated {
-        download_url: format!("/api/v1/configs/download/{id}"),
-        config_id: id,
-        expires_at: issued.not_after,
-        file_name,
-    };
+    let (location, generated) = (format!("/api/v1/configs/{id}"), made.answer(id));
     let make = move |_: &[Recorded]| Answer::flat(location.clone(), &generated);
     Ok(creation.create::<Certificate>(request, make).await?)
 }
@@ -246,20 +187,6 @@ fn common_name(user_id: &UserId, email: Option<&Email>) -> CommonName {
     }
 }
 
-async fn open_tls_auth(services: &Services, secret: &SecretId) -> Result<TlsAuthKey, ApiError> {
-    let plain = services.vault.open(secret).await?;
-    let text = std::str::from_utf8(&plain).map_err(ApiError::internal)?;
-    TlsAuthKey::parse(text).map_err(ApiError::internal)
-}
-
-/// What is wrong with a signing request is the caller's to mend.
-fn refused_request(error: pki::Error) -> ApiError {
-    match error {
-        pki::Error::Csr(error) => ApiError::invalid_field("csr", error.to_string()),
-        other => ApiError::internal(other),
-    }
-}
-
 /// Download a config
 ///
 /// The `.ovpn` file, for its owner, until it expires or is revoked.
@@ -284,12 +211,9 @@ pub async fn download(
         let state = services.index.read();
         let certificate = state.certificate(&id).ok_or_else(ApiError::not_found)?;
         let is_good = certificate.revoked.is_none() && services.clock.now() < certificate.not_after;
-        match &certificate.subject {
-            Subject::Client { user_id, bundle, .. } if is_good && *user_id == caller.user_id => {
-                bundle.clone()
-            }
-            _ => return Err(ApiError::not_found()),
-        }
+        let is_theirs = certificate.subject.user_id() == Some(&caller.user_id);
+        let bundle = certificate.subject.bundle().filter(|_| is_good && is_theirs);
+        bundle.cloned().ok_or_else(ApiError::not_found)?
     };
     let plain = services.vault.open(&bundle).await?;
     let bundle: Bundle = serde_json::from_slice(&plain).map_err(ApiError::internal)?;
@@ -319,8 +243,12 @@ pub struct Config {
     status: &'static str,
     /// Whose it is.
     user: Owner,
-    /// The gateway it is for.
-    gateway: AtGateway,
+    /// The gateway it is for, unless it is for a mesh hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<AtGateway>,
+    /// The mesh hub it is for, unless it is for a gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hub: Option<AtHub>,
     /// The certificate's serial, in hex.
     #[schema(example = "5a0f3c")]
     serial: String,
@@ -371,6 +299,18 @@ pub struct AtGateway {
     name: Option<String>,
 }
 
+/// The mesh hub that a configuration is for.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ConfigHub)]
+pub struct AtHub {
+    /// Its id.
+    #[schema(example = "hub-01k9x3")]
+    id: String,
+    /// Its name.
+    #[schema(example = "europe")]
+    name: Option<String>,
+}
+
 impl Config {
     /// As it stands `now`.
     pub fn of(it: Row, now: DateTime<Utc>) -> Self {
@@ -387,7 +327,8 @@ impl Config {
             id: row.id,
             status,
             user: Owner { id: row.user_id.unwrap_or_default(), email: it.email },
-            gateway: AtGateway { id: row.gateway_id, name: it.gateway_name },
+            gateway: row.gateway_id.map(|id| AtGateway { id, name: it.gateway_name }),
+            hub: row.hub_id.map(|id| AtHub { id, name: it.hub_name }),
             serial: row.serial,
             common_name: row.common_name,
             fingerprint: row.fingerprint,
@@ -438,6 +379,9 @@ pub struct OwnFilter {
     /// Those for this gateway.
     #[param(value_type = Option<String>)]
     gateway: Option<GatewayId>,
+    /// Those for this mesh hub.
+    #[param(value_type = Option<String>)]
+    hub: Option<MeshHubId>,
 }
 
 impl Filter for OwnFilter {
@@ -456,6 +400,9 @@ pub struct AdminFilter {
     /// Those for this gateway.
     #[param(value_type = Option<String>)]
     gateway: Option<GatewayId>,
+    /// Those for this mesh hub.
+    #[param(value_type = Option<String>)]
+    hub: Option<MeshHubId>,
     /// Those of this user.
     #[param(value_type = Option<String>)]
     user: Option<UserId>,
@@ -495,6 +442,7 @@ pub async fn list(
     let filter = certificates::Filter {
         user_id: Some(caller.user_id.to_string()),
         gateway_id: list.filter.gateway.as_ref().map(ToString::to_string),
+        hub_id: list.filter.hub.as_ref().map(ToString::to_string),
         status: list.filter.status.map(|status| (status.into(), now)),
         ..certificates::Filter::default()
     };
@@ -565,6 +513,7 @@ pub async fn admin_list(
     let filter = certificates::Filter {
         user_id: given.user.map(|it| it.to_string()),
         gateway_id: given.gateway.map(|it| it.to_string()),
+        hub_id: given.hub.map(|it| it.to_string()),
         status: given.status.map(|status| (status.into(), now)),
         serial: given.serial.map(|it| it.to_string()),
         issued_since: given.issued_since.map(micros),

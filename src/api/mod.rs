@@ -24,12 +24,15 @@ pub mod idempotency;
 pub mod json;
 mod listed;
 pub mod logins;
+pub mod mesh;
 pub mod openapi;
 pub mod page;
 mod patch;
 pub mod path;
 pub mod pki;
+pub mod profiles;
 pub mod request_id;
+mod server_certificate;
 mod shape;
 pub mod users_me;
 
@@ -67,5 +70,6 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .nest("/api/v1", api_keys::routes())
         .nest("/api/v1", callable_by(Access::Gateway, gateway::router()))
         .nest("/api/v1", gateways::routes())
+        .nest("/api/v1", mesh::routes())
         .nest("/api/v1", admin::routes())
 }

@@ -170,14 +170,17 @@ pub fn base() -> OpenApi {
     add(named::<values::GeoFenceRuleId>());
     add(named::<values::GroupName>());
     add(named::<values::LoginId>());
+    add(named::<values::MeshHubId>());
     add(named::<values::NetworkId>());
     add(named::<values::Role>());
     add(named::<values::SessionId>());
+    add(named::<values::SpokeId>());
     add(named::<values::UserId>());
     add(named::<access_rule::RuleProtocol>());
     add(named::<access_rule::TargetType>());
     add(named::<super::configs::ConfigStatus>());
     add(named::<super::connections::Status>());
+    add(named::<super::mesh::HubStatus>());
     for (name, description, _) in ERRORS {
         let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
         let mut response =

@@ -4,6 +4,7 @@
 //! line break too many would be another directive.
 
 mod crypto_profile;
+pub mod hub;
 pub mod profile;
 pub mod push;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod server;
 mod tls_auth;
 
 pub use crypto_profile::{Suite, suite};
+pub use hub::{HubServer, Site};
 pub use profile::{ClientKey, Profile, ProfilePassword};
 pub use push::Push;
 pub use server::{ServerSettings, config_version};

@@ -6,7 +6,7 @@ use crate::entropy::{Entropy, NoEntropy};
 use crate::pki::pem::{self, NotPem};
 use chrono::{DateTime, SecondsFormat, Utc};
 use gatekey_aggregates::values::{
-    CommonName, CryptoProfile, GatewayId, Host, ResourceName, Transport,
+    CommonName, CryptoProfile, Host, ResourceName, Transport, VpnServerId,
 };
 use std::fmt;
 use std::str::FromStr;
@@ -64,8 +64,8 @@ pub enum ClientKey<'a> {
 /// All that a profile says.
 #[derive(Clone, Copy)]
 pub struct Profile<'a> {
-    /// The gateway, and the common name that its certificate must bear.
-    pub gateway_id: &'a GatewayId,
+    /// The gateway or hub, and the common name that its certificate must bear.
+    pub server_id: &'a VpnServerId,
     /// Where it is.
     pub host: &'a Host,
     /// Its port.
@@ -80,12 +80,12 @@ pub struct Profile<'a> {
     pub certificate_pem: &'a str,
     /// The client's key.
     pub key: ClientKey<'a>,
-    /// The gateway's `tls-auth` key, while it is in use.
+    /// The server's `tls-auth` key, while it is in use.
     pub tls_auth: Option<&'a TlsAuthKey>,
     /// The certificate's common name, which is also the user name.
     pub common_name: &'a CommonName,
-    /// The config's own password.
-    pub password: &'a ProfilePassword,
+    /// The config's own password; none where nobody asks for one.
+    pub password: Option<&'a ProfilePassword>,
     /// When the certificate expires.
     pub expires_at: DateTime<Utc>,
 }
@@ -110,7 +110,7 @@ impl Profile<'_> {
         let until = self.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true);
         text.line(&format!(
             "# GateKey: {} on {}, until {until}.",
-            self.common_name, self.gateway_id
+            self.common_name, self.server_id
         ));
         text.line("client");
         text.line("dev tun");
@@ -120,9 +120,9 @@ impl Profile<'_> {
         text.line("nobind");
         text.line("persist-key");
         text.line("persist-tun");
-        text.line("# All gateways share one authority: only this one may answer.");
+        text.line("# All servers share one authority: only this one may answer.");
         text.line("remote-cert-tls server");
-        text.line(&format!("verify-x509-name {} name", self.gateway_id));
+        text.line(&format!("verify-x509-name {} name", self.server_id));
         for directive in suite(self.crypto_profile).directives() {
             text.line(&directive);
         }
@@ -148,22 +148,24 @@ impl Profile<'_> {
             text.line("key-direction 1");
             text.block("tls-auth", key.as_str());
         }
-        // No `auth-user-pass` may follow: a bare one undoes this.
-        text.line("<auth-user-pass>");
-        text.line(self.common_name.as_str());
-        text.line(self.password.as_str());
-        text.line("</auth-user-pass>");
+        if let Some(password) = self.password {
+            // No `auth-user-pass` may follow: a bare one undoes this.
+            text.line("<auth-user-pass>");
+            text.line(self.common_name.as_str());
+            text.line(password.as_str());
+            text.line("</auth-user-pass>");
+        }
         Ok(text.0)
     }
 }
 
-/// What to call the file: after the gateway, in letters that every system takes.
-pub fn file_name(gateway: &ResourceName, id: &GatewayId) -> String {
+/// What to call the file: after what it is for, in letters that every system takes.
+pub fn file_name(name: &ResourceName, id: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let name: String = gateway.as_str().chars().map(|c| if plain(c) { c } else { '-' }).collect();
+    let name: String = name.as_str().chars().map(|c| if plain(c) { c } else { '-' }).collect();
     let name = name.trim_matches(['.', '-']);
     // A name without one such letter says nothing.
-    let name = if name.is_empty() { id.as_str() } else { name };
+    let name = if name.is_empty() { id } else { name };
     format!("{name}.ovpn")
 }
 
@@ -205,7 +207,7 @@ mod tests {
 
     /// What a profile borrows.
     struct Parts {
-        gateway_id: GatewayId,
+        server_id: VpnServerId,
         host: Host,
         common_name: CommonName,
         password: ProfilePassword,
@@ -213,7 +215,7 @@ mod tests {
 
     fn parts() -> Parts {
         Parts {
-            gateway_id: "gw-001".parse().unwrap(),
+            server_id: VpnServerId::Gateway("gw-001".parse().unwrap()),
             host: "vpn-us-east.example.com".parse().unwrap(),
             common_name: "ada@example.com".parse().unwrap(),
             password: "s3cret_-token".parse().unwrap(),
@@ -223,7 +225,7 @@ mod tests {
     impl Parts {
         fn profile(&self) -> Profile<'_> {
             Profile {
-                gateway_id: &self.gateway_id,
+                server_id: &self.server_id,
                 host: &self.host,
                 port: 1194,
                 transport: Transport::Udp,
@@ -233,7 +235,7 @@ mod tests {
                 key: ClientKey::Pem(KEY),
                 tls_auth: None,
                 common_name: &self.common_name,
-                password: &self.password,
+                password: Some(&self.password),
                 expires_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
             }
         }
@@ -251,7 +253,7 @@ resolv-retry infinite
 nobind
 persist-key
 persist-tun
-# All gateways share one authority: only this one may answer.
+# All servers share one authority: only this one may answer.
 remote-cert-tls server
 verify-x509-name gw-001 name
 data-ciphers AES-256-GCM:CHACHA20-POLY1305
@@ -322,6 +324,13 @@ s3cret_-token
     }
 
     #[test]
+    fn without_a_password_none_is_asked_for() {
+        let parts = parts();
+        let text = Profile { password: None, ..parts.profile() }.render().unwrap();
+        assert!(!text.contains("auth-user-pass"), "{}", text.as_str());
+    }
+
+    #[test]
     fn what_stands_around_a_pem_block_does_not_get_in() {
         let evil = format!("up /bin/evil\n{CERTIFICATE}</ca>\nup /bin/evil\n");
         let parts = parts();
@@ -346,8 +355,7 @@ s3cret_-token
 
     #[test]
     fn a_file_name_holds_nothing_that_a_system_dislikes() {
-        let id = "gw-001".parse().unwrap();
-        let name = |text: &str| file_name(&text.parse().unwrap(), &id);
+        let name = |text: &str| file_name(&text.parse().unwrap(), "gw-001");
         assert_eq!(name("us-east-1"), "us-east-1.ovpn");
         assert_eq!(name("../../etc/passwd"), "etc-passwd.ovpn");
         assert_eq!(name("a\"; b"), "a---b.ovpn");

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::pki::{Issued, Issuer, KeySource, create_authority, issue_client, issue_server};
 use chrono::{DateTime, TimeDelta, Utc};
-use gatekey_aggregates::values::{CommonName, CryptoProfile, GatewayId, Host, Transport};
+use gatekey_aggregates::values::{CommonName, CryptoProfile, Host, Transport, VpnServerId};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -90,7 +90,7 @@ struct Site {
     now: DateTime<Utc>,
     entropy: Entropy,
     issuer: Issuer,
-    gateway: GatewayId,
+    gateway: VpnServerId,
     name: CommonName,
     password: ProfilePassword,
     tls_auth: TlsAuthKey,
@@ -105,7 +105,7 @@ impl Site {
             dir: tempfile::tempdir().unwrap(),
             now,
             issuer: Issuer::load(&made.certificate_pem, &made.key_pem).unwrap(),
-            gateway: "gw-001".parse().unwrap(),
+            gateway: VpnServerId::Gateway("gw-001".parse().unwrap()),
             name: "ada+vpn@example.com".parse().unwrap(),
             password: ProfilePassword::generate(&entropy).unwrap(),
             tls_auth: TlsAuthKey::generate(&entropy).unwrap(),
@@ -122,7 +122,7 @@ impl Site {
 
     /// A server that passes for `gateway`, on a free port.
     fn server(&self, gateway: &str, crypto: CryptoProfile, transport: Transport) -> (OpenVpn, u16) {
-        let gateway = gateway.parse().unwrap();
+        let gateway = VpnServerId::Gateway(gateway.parse().unwrap());
         let day = TimeDelta::days(1);
         let issued = issue_server(&self.issuer, &gateway, day, self.now, &self.entropy).unwrap();
         self.put("server.crt", &issued.certificate_pem);
@@ -156,7 +156,7 @@ impl Site {
 
     fn profile<'a>(&'a self, to: &'a Host, issued: &'a Issued) -> Profile<'a> {
         Profile {
-            gateway_id: &self.gateway,
+            server_id: &self.gateway,
             host: to,
             port: 0,
             transport: Transport::Udp,
@@ -166,7 +166,7 @@ impl Site {
             key: issued.key_pem.as_ref().map_or(ClientKey::OnDevice, |it| ClientKey::Pem(it)),
             tls_auth: Some(&self.tls_auth),
             common_name: &self.name,
-            password: &self.password,
+            password: Some(&self.password),
             expires_at: issued.not_after,
         }
     }

@@ -1,11 +1,11 @@
-//! Certificates for clients and for gateways.
+//! Certificates for clients, and for gateways and hubs.
 
 use super::authority::{common_name, fingerprint, generate_key, random_serial};
 use super::validity::{Validity, offset};
 use super::{Error, Issuer, csr, pem};
 use crate::entropy::Entropy;
 use chrono::{DateTime, TimeDelta, Utc};
-use gatekey_aggregates::values::{CommonName, GatewayId, Serial};
+use gatekey_aggregates::values::{CommonName, Serial, VpnServerId};
 use rcgen::{
     CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData,
     SanType,
@@ -65,22 +65,22 @@ pub fn issue_client(
     }
 }
 
-/// A gateway's certificate, from now on for `lifetime`. Its common name is the gateway's id, which
-/// every profile pins: all gateways share one authority, and none may pass for another.
+/// A gateway's or hub's certificate, from now on for `lifetime`. Its common name is the server's id,
+/// which every profile pins: all servers share one authority, and none may pass for another.
 pub fn issue_server(
     issuer: &Issuer,
-    gateway: &GatewayId,
+    server: &VpnServerId,
     lifetime: TimeDelta,
     now: DateTime<Utc>,
     entropy: &Entropy,
 ) -> Result<Issued, Error> {
-    let (mut params, signed) = leaf(issuer, gateway.as_str(), lifetime, now, entropy)?;
+    let (mut params, signed) = leaf(issuer, server.as_str(), lifetime, now, entropy)?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.subject_alt_names = vec![SanType::DnsName(gateway.as_str().try_into()?)];
+    params.subject_alt_names = vec![SanType::DnsName(server.as_str().try_into()?)];
     signed.with_new_key(&params, issuer, entropy)
 }
 
-/// What clients and gateways have in common.
+/// What clients and servers have in common.
 fn leaf(
     issuer: &Issuer,
     name: &str,
@@ -206,9 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn a_server_certificate_bears_the_gateways_id() {
+    fn a_server_certificate_bears_the_servers_id() {
         let world = world();
-        let gateway: GatewayId = format!("gw-{}", "a".repeat(61)).parse().unwrap();
+        let gateway = format!("gw-{}", "a".repeat(61));
+        let gateway = VpnServerId::Gateway(gateway.parse().unwrap());
         let issued =
             issue_server(&world.issuer, &gateway, TimeDelta::days(90), world.now, &world.entropy)
                 .unwrap();

@@ -4,7 +4,7 @@ use super::{Issuer, KeySource, create_authority, crl, issue_client, issue_server
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use chrono::{DateTime, TimeDelta, Utc};
-use gatekey_aggregates::values::RevocationReason;
+use gatekey_aggregates::values::{RevocationReason, VpnServerId};
 use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -70,7 +70,7 @@ fn openssl_verifies_both_kinds_each_for_its_own_purpose() {
     let client =
         issue_client(&desk.issuer, &name, day, KeySource::Generate, desk.now, &desk.entropy)
             .unwrap();
-    let gateway = "gw-001".parse().unwrap();
+    let gateway = VpnServerId::Gateway("gw-001".parse().unwrap());
     let server = issue_server(&desk.issuer, &gateway, day, desk.now, &desk.entropy).unwrap();
     desk.put("client.pem", &client.certificate_pem);
     desk.put("server.pem", &server.certificate_pem);
@@ -93,7 +93,7 @@ fn openssl_verifies_both_kinds_each_for_its_own_purpose() {
 #[test]
 fn openssl_finds_the_key_in_order_and_its_own() {
     let desk = Desk::new();
-    let gateway = "gw-001".parse().unwrap();
+    let gateway = VpnServerId::Gateway("gw-001".parse().unwrap());
     let server =
         issue_server(&desk.issuer, &gateway, TimeDelta::days(1), desk.now, &desk.entropy).unwrap();
     desk.put("server.pem", &server.certificate_pem);

@@ -1,23 +1,26 @@
 //! What follows from an event: a deleted gateway's certificates are revoked, a disabled person's
-//! logins end, and so do the keys that were made with a revoked one.
+//! logins end, keys end with the one that made them, and whoever may no longer use a mesh hub loses
+//! their certificates for it.
 
+use crate::access::{CertificateEntry, State};
 use crate::event_log::{CommandError, ReadError, Request, Subscription};
 use crate::services::Services;
 use cqrs_es::Aggregate;
 use gatekey_aggregates::certificate::{self, Certificate, Subject};
 use gatekey_aggregates::gateway::{self, Gateway};
 use gatekey_aggregates::login::{self, Login};
+use gatekey_aggregates::mesh_hub::{self, MeshHub};
 use gatekey_aggregates::session::{self, Session};
 use gatekey_aggregates::user::{self, User};
 use gatekey_aggregates::values::{
-    CertificateId, GatewayId, LoginId, RevocationReason, SessionId, UserId,
+    CertificateId, GatewayId, LoginId, MeshHubId, RevocationReason, SessionId, UserId,
 };
 use gatekey_aggregates::{Event, Metadata, PersonId, Recorded, RefusalKind};
 
 /// The subscription's name.
 const NAME: &str = "consequences";
 /// Whose events have consequences.
-const CAUSES: &[&str] = &[Gateway::TYPE, User::TYPE];
+const CAUSES: &[&str] = &[Gateway::TYPE, User::TYPE, MeshHub::TYPE, Certificate::TYPE];
 /// Batches of events that are looked at before time is looked at again.
 const MAX_BATCHES: usize = 4;
 
@@ -95,6 +98,15 @@ async fn follow_up(services: &Services, cause: &Recorded) -> Result<(), CommandE
             let Ok(id) = id.parse::<GatewayId>() else { return Ok(()) };
             gateway_deleted(services, cause, &id).await
         }
+        Event::MeshHub(event) => {
+            let Ok(id) = id.parse::<MeshHubId>() else { return Ok(()) };
+            of_hub(services, cause, &id, event).await
+        }
+        // Who lost the hub while the certificate was being made has none.
+        Event::Certificate(certificate::Event::Issued(it)) => {
+            let Subject::HubClient { user_id, .. } = &it.subject else { return Ok(()) };
+            take_back_from_hubs(services, cause, |it| it.subject.user_id() == Some(user_id)).await
+        }
         Event::User(event) => {
             let Ok(id) = id.parse::<UserId>() else { return Ok(()) };
             if matches!(
@@ -104,6 +116,10 @@ async fn follow_up(services: &Services, cause: &Recorded) -> Result<(), CommandE
                     | user::Event::Deleted {}
             ) {
                 revoke_orphaned_keys(services, cause).await?;
+            }
+            if matches!(event, user::Event::GroupsChanged { .. } | user::Event::Disabled {}) {
+                let theirs = |it: &CertificateEntry| it.subject.user_id() == Some(&id);
+                take_back_from_hubs(services, cause, theirs).await?;
             }
             let reason = match event {
                 user::Event::PasswordChanged { .. } => login::EndReason::PasswordChanged,
@@ -127,27 +143,14 @@ async fn gateway_deleted(
     cause: &Recorded,
     id: &GatewayId,
 ) -> Result<(), CommandError> {
-    let (certificates, sessions): (Vec<CertificateId>, Vec<SessionId>) = {
-        let state = services.index.read();
-        let of_gateway = |subject: &Subject| match subject {
-            Subject::Client { gateway_id, .. } | Subject::Server { gateway_id, .. } => {
-                gateway_id == id
-            }
-        };
-        (
-            state
-                .certificates
-                .values()
-                .filter(|it| it.revoked.is_none() && of_gateway(&it.subject))
-                .map(|it| it.id.clone())
-                .collect(),
-            state.sessions.of_gateway(id).map(|it| it.id.clone()).collect(),
-        )
-    };
-    for certificate in certificates {
-        let command = certificate::Command::Revoke(RevocationReason::CessationOfOperation);
-        run::<Certificate>(services, cause, &certificate, command).await?;
-    }
+    let sessions: Vec<SessionId> =
+        services.index.read().sessions.of_gateway(id).map(|it| it.id.clone()).collect();
+    revoke(services, cause, |_, it| {
+        let is_its = matches!(&it.subject, Subject::Client { gateway_id, .. }
+            | Subject::Server { gateway_id, .. } if gateway_id == id);
+        is_its.then_some(RevocationReason::CessationOfOperation)
+    })
+    .await?;
     for session in sessions {
         let command = session::Command::End {
             reason: session::EndReason::GatewayDeleted,
@@ -164,21 +167,13 @@ async fn user_deleted(
     cause: &Recorded,
     id: &UserId,
 ) -> Result<(), CommandError> {
-    let (certificates, sessions): (Vec<CertificateId>, Vec<SessionId>) = {
-        let state = services.index.read();
-        let certificates = state
-            .certificates
-            .values()
-            .filter(|it| it.revoked.is_none())
-            .filter(|it| matches!(&it.subject, Subject::Client { user_id, .. } if user_id == id))
-            .map(|it| it.id.clone())
-            .collect();
-        (certificates, state.sessions.of_user(id).map(|it| it.id.clone()).collect())
-    };
-    for certificate in certificates {
-        let command = certificate::Command::Revoke(RevocationReason::AffiliationChanged);
-        run::<Certificate>(services, cause, &certificate, command).await?;
-    }
+    let sessions: Vec<SessionId> =
+        services.index.read().sessions.of_user(id).map(|it| it.id.clone()).collect();
+    revoke(services, cause, |_, it| {
+        let is_theirs = it.subject.user_id() == Some(id);
+        is_theirs.then_some(RevocationReason::AffiliationChanged)
+    })
+    .await?;
     for session in sessions {
         let command = session::Command::End {
             reason: session::EndReason::AccessRevoked,
@@ -196,6 +191,78 @@ async fn revoke_orphaned_keys(services: &Services, cause: &Recorded) -> Result<(
     let orphaned = services.index.read().orphaned_api_keys();
     for (user_id, key_id) in orphaned {
         run::<User>(services, cause, &user_id, user::Command::RevokeApiKey(key_id)).await?;
+    }
+    Ok(())
+}
+
+async fn of_hub(
+    services: &Services,
+    cause: &Recorded,
+    id: &MeshHubId,
+    event: &mesh_hub::Event,
+) -> Result<(), CommandError> {
+    let is_gone = RevocationReason::CessationOfOperation;
+    match event {
+        mesh_hub::Event::Deleted {} => {
+            revoke(services, cause, |_, it| {
+                let is_its = matches!(&it.subject, Subject::HubClient { hub_id, .. }
+                    | Subject::HubServer { hub_id, .. }
+                    | Subject::Spoke { hub_id, .. } if hub_id == id);
+                is_its.then_some(is_gone)
+            })
+            .await
+        }
+        mesh_hub::Event::SpokeRemoved { spoke_id: removed } => {
+            revoke(services, cause, |_, it| {
+                let is_its = matches!(
+                    &it.subject, Subject::Spoke { spoke_id, .. } if spoke_id == removed
+                );
+                is_its.then_some(is_gone)
+            })
+            .await
+        }
+        mesh_hub::Event::UserRevoked { .. } | mesh_hub::Event::GroupRevoked { .. } => {
+            take_back_from_hubs(services, cause, |_| true).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Revokes those certificates whose owners may not use the hub that they are for, as things stand now:
+/// no agent asks at a hub's door, so what is not revoked gets in.
+async fn take_back_from_hubs(
+    services: &Services,
+    cause: &Recorded,
+    which: impl Fn(&CertificateEntry) -> bool,
+) -> Result<(), CommandError> {
+    revoke(services, cause, |state, it| lost_hub(state, it).filter(|_| which(it))).await
+}
+
+/// Why a certificate for a hub is worth nothing any more, if its owner may not use the hub.
+fn lost_hub(state: &State, certificate: &CertificateEntry) -> Option<RevocationReason> {
+    let Subject::HubClient { user_id, hub_id, .. } = &certificate.subject else { return None };
+    let Some(hub) = state.hubs.get(hub_id) else {
+        return Some(RevocationReason::CessationOfOperation);
+    };
+    let Some(user) = state.users.get(user_id) else {
+        return Some(RevocationReason::AffiliationChanged);
+    };
+    hub.check_user(user_id, user).err().map(|_| RevocationReason::PrivilegeWithdrawn)
+}
+
+/// Revokes those certificates that are not revoked and that there is a reason for.
+async fn revoke(
+    services: &Services,
+    cause: &Recorded,
+    why: impl Fn(&State, &CertificateEntry) -> Option<RevocationReason>,
+) -> Result<(), CommandError> {
+    let certificates: Vec<(CertificateId, RevocationReason)> = {
+        let state = services.index.read();
+        let live = state.certificates.values().filter(|it| it.revoked.is_none());
+        live.filter_map(|it| Some((it.id.clone(), why(&state, it)?))).collect()
+    };
+    for (id, reason) in certificates {
+        run::<Certificate>(services, cause, &id, certificate::Command::Revoke(reason)).await?;
     }
     Ok(())
 }

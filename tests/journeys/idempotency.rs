@@ -39,6 +39,8 @@ both! {
         admin.grant(&gateway, &ada).await;
         let network = admin.create_network("office", "10.77.0.0/24").await;
         let grants = format!("/admin/gateways/{}", gateway.id);
+        let hub = admin.create_hub("asia").await;
+        admin.grant_hub(&hub, &ada).await;
         // Who makes it, where, of what, and a body that makes another.
         let cases = [
             (
@@ -73,6 +75,19 @@ both! {
                 json!({"gateway_id": gateway.id}),
                 json!({"gateway_id": gateway.id, "protocol": "openvpn"}),
             ),
+            (
+                &admin,
+                "/admin/mesh/hubs",
+                json!({"name": "europe", "public_endpoint": "hub.example.com"}),
+                json!({"name": "europe", "public_endpoint": "hub.example.com", "port": 443}),
+            ),
+            (
+                &admin,
+                &*format!("/admin/mesh/hubs/{hub}/spokes"),
+                json!({"name": "berlin", "local_networks": ["10.20.0.0/16"]}),
+                json!({"name": "berlin"}),
+            ),
+            (&ada.api, "/mesh/generate-config", json!({"hub_id": hub}), json!({"hub_id": "hub-x"})),
             (
                 &admin,
                 &*format!("{grants}/groups"),

@@ -15,6 +15,7 @@ mod limits;
 mod lists;
 mod log;
 mod managing;
+mod mesh_tunnel;
 mod order;
 mod outage;
 mod readme;

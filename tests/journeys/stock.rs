@@ -12,6 +12,7 @@ use gatekey_aggregates::gateway::Gateway;
 use gatekey_aggregates::geo_fence::GeoFence;
 use gatekey_aggregates::geo_fence_rule::GeoFenceRule;
 use gatekey_aggregates::login::Login;
+use gatekey_aggregates::mesh_hub::MeshHub;
 use gatekey_aggregates::network::Network;
 use gatekey_aggregates::session::Session;
 use gatekey_aggregates::settings::Settings;
@@ -70,6 +71,7 @@ async fn every_type<R: PersistedEventRepository>(
         + of_type::<Certificate, R>(log, streams, repository()).await
         + of_type::<Gateway, R>(log, streams, repository()).await
         + of_type::<Login, R>(log, streams, repository()).await
+        + of_type::<MeshHub, R>(log, streams, repository()).await
         + of_type::<Network, R>(log, streams, repository()).await
         + of_type::<Session, R>(log, streams, repository()).await
         + of_type::<Settings, R>(log, streams, repository()).await

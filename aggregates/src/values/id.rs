@@ -54,8 +54,38 @@ id!(/// A rule of the geo-fence.
     GeoFenceRuleId, "fence-", "fence-01k9x3");
 id!(/// An API key.
     ApiKeyId, "key-", "key-01k9x3");
+id!(/// A mesh hub.
+    MeshHubId, "hub-", "hub-01k9x3");
+id!(/// A spoke of a mesh hub.
+    SpokeId, "spoke-", "spoke-01k9x3");
 id!(/// A row of the secrets table.
     SecretId, "sec-", "sec-01k9x3");
+
+/// What clients dial, by its id, which is also the common name of its certificate: every profile pins
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VpnServerId {
+    /// A gateway.
+    Gateway(GatewayId),
+    /// A mesh hub.
+    Hub(MeshHubId),
+}
+
+impl VpnServerId {
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Gateway(id) => id.as_str(),
+            Self::Hub(id) => id.as_str(),
+        }
+    }
+}
+
+impl std::fmt::Display for VpnServerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 #[cfg(test)]
 mod tests {

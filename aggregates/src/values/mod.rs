@@ -15,8 +15,8 @@ mod token;
 pub use address::{Cidr, Host, Hostname, HostnameWildcard, PortRange, VpnSubnet, canonical_ip};
 pub use certificate::{CommonName, RevocationReason, Serial};
 pub use id::{
-    AccessRuleId, ApiKeyId, CertificateId, GatewayId, GeoFenceRuleId, LoginId, NetworkId, SecretId,
-    SessionId, UserId,
+    AccessRuleId, ApiKeyId, CertificateId, GatewayId, GeoFenceRuleId, LoginId, MeshHubId,
+    NetworkId, SecretId, SessionId, SpokeId, UserId, VpnServerId,
 };
 pub use names::{Description, DisplayName, Email, GroupName, ResourceName, Role, Username, clip};
 pub use openvpn::{CryptoProfile, Transport};

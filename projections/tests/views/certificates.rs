@@ -32,10 +32,12 @@ async fn every_column_is_what_was_written() {
             kind: "client".into(),
             serial: "5a0".into(),
             user_id: Some("usr-a".into()),
-            gateway_id: "gw-a".into(),
+            gateway_id: Some("gw-a".into()),
+            hub_id: None,
+            spoke_id: None,
             common_name: Some("ada@example.com".into()),
             token_hash: Some(digest('c')),
-            bundle: "sec-bundle".into(),
+            bundle: Some("sec-bundle".into()),
             fingerprint: digest('f'),
             not_before: time(0),
             not_after: time(100),
@@ -65,6 +67,45 @@ async fn every_column_is_what_was_written() {
             (row.revoked_at, row.reason.as_deref()),
             (Some(time(6)), Some("key_compromise"))
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn certificates_of_hubs_say_what_they_are_for() {
+    on_each(async |mut world: World| {
+        world
+            .commit(vec![
+                ("usr-a", created_user("usr-a", "ada", &[])),
+                ("hub-a", created_hub("europe")),
+                ("cfg-a", issued_at_hub(hub_client("usr-a"), "a1", 100)),
+                ("cfg-b", issued_at_hub(hub_server(), "a2", 100)),
+                ("cfg-c", issued_at_hub(spoke_subject("spoke-a"), "a3", 100)),
+                ("cfg-d", issued("usr-a", "a4", 100)),
+            ])
+            .await;
+        for (id, kind, common_name, of_user, spoke_id, bundle) in [
+            ("cfg-a", "client", "hub-a.usr-a", Some("usr-a"), None, Some("sec-mesh")),
+            ("cfg-b", "server", "hub-a", None, None, Some("sec-server")),
+            ("cfg-c", "spoke", "hub-a.spoke-a", None, Some("spoke-a"), None),
+        ] {
+            let found = find(&world.db, id).await.unwrap().unwrap();
+            let row = found.row;
+            assert_eq!((row.kind.as_str(), row.common_name.as_deref()), (kind, Some(common_name)));
+            assert_eq!((row.user_id.as_deref(), row.spoke_id.as_deref()), (of_user, spoke_id));
+            assert_eq!((row.bundle.as_deref(), row.token_hash), (bundle, None));
+            assert_eq!((row.hub_id.as_deref(), row.gateway_id), (Some("hub-a"), None));
+            assert_eq!(found.hub_name.as_deref(), Some("europe"));
+            assert_eq!(found.gateway_name, None);
+        }
+        let listed = async |wanted: Wanted, filter: Filter| {
+            let listed = configs(&world.db, &wanted, &filter).await.unwrap();
+            listed.rows.iter().map(|it| it.row.id.clone()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(listed(everything(), Filter::default()).await, "cfg-d cfg-a");
+        let at_hub = Filter { hub_id: Some("hub-a".into()), ..Filter::default() };
+        assert_eq!(listed(everything(), at_hub).await, "cfg-a");
+        assert_eq!(listed(search("EUROP"), Filter::default()).await, "cfg-a");
     })
     .await;
 }

@@ -20,6 +20,7 @@ fn stream(event: &Event, n: u8) -> String {
         Event::Gateway(_) => "gw-",
         Event::GeoFenceRule(_) => "fence-",
         Event::Login(_) => "ses-",
+        Event::MeshHub(_) => "hub-",
         Event::Network(_) => "net-",
         Event::Session(_) => "con-",
         Event::User(_) => "usr-",
@@ -36,7 +37,11 @@ fn narrow(mut event: Event, n: u8) -> Event {
     use gatekey_aggregates::access_rule::Event::{GroupAssigned, GroupUnassigned};
     use gatekey_aggregates::gateway::Event::{GroupGranted, GroupRevoked};
     use gatekey_aggregates::geo_fence_rule::Event::{GroupAttached, GroupDetached};
+    use gatekey_aggregates::mesh_hub;
     if let Event::Gateway(GroupGranted { group } | GroupRevoked { group })
+    | Event::MeshHub(
+        mesh_hub::Event::GroupGranted { group } | mesh_hub::Event::GroupRevoked { group },
+    )
     | Event::AccessRule(GroupAssigned { group } | GroupUnassigned { group })
     | Event::GeoFenceRule(GroupAttached { group } | GroupDetached { group }) = &mut event
     {

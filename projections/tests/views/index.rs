@@ -49,8 +49,24 @@ async fn a_snapshot_holds_what_still_matters() {
                 ("geo-fence", geo_fence::Event::Changed { values: fence }.into()),
                 ("fence-a", created_fence_rule("office", "198.51.100.0/24")),
                 ("fence-b", created_fence_rule("hotel", "203.0.113.0/24")),
+                ("hub-a", created_hub("europe")),
+                ("hub-b", created_hub("asia")),
             ])
             .await;
+        for hub in ["hub-a", "hub-b"] {
+            world
+                .commit(vec![
+                    (hub, hub_granted_to_user("usr-a")),
+                    (hub, hub_granted_to_user("usr-b")),
+                    (hub, hub_granted_to_group("ops")),
+                    (hub, network_attached_to_hub("net-a")),
+                    (hub, network_attached_to_hub("net-b")),
+                    (hub, spoke_added("spoke-a", spoke_definition("berlin", "10.20.0.0/16"))),
+                    (hub, spoke_added("spoke-b", spoke_definition("paris", "10.30.0.0/16"))),
+                    (hub, spoke_removed("spoke-b")),
+                ])
+                .await;
+        }
         for gateway in ["gw-a", "gw-b"] {
             world
                 .commit(vec![
@@ -115,16 +131,23 @@ async fn a_snapshot_holds_what_still_matters() {
                 ("usr-b", deleted_user()),
                 ("net-b", deleted_network()),
                 ("gw-b", gateway::Event::Deleted {}.into()),
+                ("hub-b", spoke_removed("spoke-a")),
+                ("hub-b", deleted_hub()),
                 ("rule-b", access_rule::Event::Deleted {}.into()),
                 ("fence-b", geo_fence_rule::Event::Deleted {}.into()),
             ])
             .await;
         let it = snapshot(&world.db, since()).await.unwrap();
-        assert_eq!(it.position, 68);
+        assert_eq!(it.position, 88);
         assert_eq!(ids(&it.gateways), ["gw-a"]);
         assert_eq!(ids(&it.gateway_users), ["gw-a/usr-a"]);
         assert_eq!(ids(&it.gateway_groups), ["gw-a/ops"]);
         assert_eq!(ids(&it.gateway_networks), ["gw-a/net-a"]);
+        assert_eq!(ids(&it.mesh_hubs), ["hub-a"]);
+        assert_eq!(ids(&it.mesh_hub_users), ["hub-a/usr-a"]);
+        assert_eq!(ids(&it.mesh_hub_groups), ["hub-a/ops"]);
+        assert_eq!(ids(&it.mesh_hub_networks), ["hub-a/net-a"]);
+        assert_eq!(ids(&it.mesh_spokes), ["hub-a/spoke-a"]);
         assert_eq!(ids(&it.users), ["usr-a", "usr-c"]);
         assert_eq!(ids(&it.user_groups), ["usr-a/ops"]);
         assert_eq!(ids(&it.networks), ["net-a"]);

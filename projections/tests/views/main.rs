@@ -17,7 +17,7 @@ mod epilogue;
 
 use gatekey_aggregates::{
     Event, PersonId, Personal, access_rule, attempt, authority, certificate, gateway, geo_fence,
-    geo_fence_rule, login, network, session, settings, user, values,
+    geo_fence_rule, login, mesh_hub, network, session, settings, user, values,
 };
 
 mod access_rules;
@@ -29,6 +29,7 @@ mod gateways;
 mod geo_fences;
 mod index;
 mod lists;
+mod mesh_hubs;
 mod networks;
 mod samples;
 mod search;

@@ -18,6 +18,8 @@ async fn networks_are_listed_with_what_hangs_on_them() {
                 ("rule-a", created_rule(rule_definition("wiki"))),
                 ("rule-b", created_rule(rule_definition("files"))),
                 ("rule-b", gatekey_aggregates::access_rule::Event::Deleted {}.into()),
+                ("hub-a", created_hub("europe")),
+                ("hub-a", network_attached_to_hub("net-a")),
             ])
             .await;
         let mut definition = network_definition("Lab", "10.1.0.0/17");
@@ -30,13 +32,13 @@ async fn networks_are_listed_with_what_hangs_on_them() {
             cidr: "10.1.0.0/17".into(),
             description: "Behind the door".into(),
             created_at: time(1),
-            updated_at: time(8),
+            updated_at: time(10),
             deleted_at: None,
             revision: 2,
-            etag: 8,
+            etag: 10,
         };
         assert_eq!(network.row, expected);
-        assert_eq!((network.gateways, network.access_rules), (1, 1));
+        assert_eq!((network.gateways, network.access_rules, network.mesh_hubs), (1, 1, 1));
 
         let db = &world.db;
         let ids = async |wanted: Wanted, filter: Filter| {
@@ -59,7 +61,7 @@ async fn networks_are_listed_with_what_hangs_on_them() {
         world.commit(vec![("net-a", deleted_network())]).await;
         assert_eq!(find(&world.db, "net-a").await.unwrap(), None);
         let gone = find_any(&world.db, "net-a").await.unwrap().unwrap();
-        assert_eq!((gone.row.deleted_at, gone.row.etag, gone.gateways), (Some(time(9)), 9, 0));
+        assert_eq!((gone.row.deleted_at, gone.row.etag, gone.gateways), (Some(time(11)), 11, 0));
         assert_eq!(list(&world.db, &everything(), &Filter::default()).await.unwrap().total, 1);
     })
     .await;

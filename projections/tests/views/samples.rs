@@ -2,6 +2,7 @@
 
 use gatekey_aggregates::certificate::{self, Issuance, Subject};
 use gatekey_aggregates::gateway::{self, Configuration};
+use gatekey_aggregates::mesh_hub::{self, SpokeDefinition};
 use gatekey_aggregates::user::{self, ApiKey, Profile};
 use gatekey_aggregates::values::{CryptoProfile, GroupName, RevocationReason, Role, Transport};
 use gatekey_aggregates::{
@@ -82,6 +83,57 @@ pub fn group_granted(group: &str) -> Event {
 
 pub fn network_attached(network_id: &str) -> Event {
     gateway::Event::NetworkAttached { network_id: value(network_id) }.into()
+}
+
+pub fn hub_configuration(name: &str) -> mesh_hub::Configuration {
+    mesh_hub::Configuration {
+        name: value(name),
+        description: value("A hub"),
+        public_endpoint: value("hub.example.com"),
+        port: 1194,
+        protocol: Transport::default(),
+        vpn_subnet: value("10.9.0.0/24"),
+        crypto_profile: CryptoProfile::default(),
+        tls_auth: true,
+        local_networks: vec![value("10.1.0.0/16"), value("fd00:1::/32")],
+    }
+}
+
+pub fn created_hub(name: &str) -> Event {
+    let configuration = hub_configuration(name);
+    mesh_hub::Event::Created { configuration, tls_auth_key: value("sec-hub") }.into()
+}
+
+pub fn hub_granted_to_user(user_id: &str) -> Event {
+    mesh_hub::Event::UserGranted { user_id: value(user_id) }.into()
+}
+
+pub fn hub_granted_to_group(group: &str) -> Event {
+    mesh_hub::Event::GroupGranted { group: value(group) }.into()
+}
+
+pub fn network_attached_to_hub(network_id: &str) -> Event {
+    mesh_hub::Event::NetworkAttached { network_id: value(network_id) }.into()
+}
+
+pub fn spoke_definition(name: &str, cidr: &str) -> SpokeDefinition {
+    SpokeDefinition {
+        name: value(name),
+        description: value("A site"),
+        local_networks: vec![value(cidr)],
+    }
+}
+
+pub fn spoke_added(id: &str, definition: SpokeDefinition) -> Event {
+    mesh_hub::Event::SpokeAdded { spoke_id: value(id), definition }.into()
+}
+
+pub fn spoke_removed(id: &str) -> Event {
+    mesh_hub::Event::SpokeRemoved { spoke_id: value(id) }.into()
+}
+
+pub fn deleted_hub() -> Event {
+    mesh_hub::Event::Deleted {}.into()
 }
 
 pub fn profile(id: &str, username: &str) -> Profile {
@@ -210,6 +262,36 @@ pub fn issued_to_server(gateway_id: &str, serial: &str, not_after: i64) -> Event
         ..client_certificate("usr-a", serial, not_after)
     })
     .into()
+}
+
+/// A certificate of something at a hub.
+pub fn issued_at_hub(subject: Subject, serial: &str, not_after: i64) -> Event {
+    certificate::Event::Issued(Issuance {
+        subject,
+        ..client_certificate("usr-a", serial, not_after)
+    })
+    .into()
+}
+
+pub fn hub_client(user_id: &str) -> Subject {
+    Subject::HubClient {
+        user_id: value(user_id),
+        hub_id: value("hub-a"),
+        common_name: value(&format!("hub-a.{user_id}")),
+        bundle: value("sec-mesh"),
+    }
+}
+
+pub fn hub_server() -> Subject {
+    Subject::HubServer { hub_id: value("hub-a"), bundle: value("sec-server") }
+}
+
+pub fn spoke_subject(spoke_id: &str) -> Subject {
+    Subject::Spoke {
+        hub_id: value("hub-a"),
+        spoke_id: value(spoke_id),
+        common_name: value(&format!("hub-a.{spoke_id}")),
+    }
 }
 
 pub fn revoked(reason: RevocationReason) -> Event {

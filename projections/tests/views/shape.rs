@@ -14,6 +14,9 @@ use gatekey_projections::geo_fence_rules::{
     GeoFenceRuleGroupRow, GeoFenceRuleRow, GeoFenceRuleUserRow,
 };
 use gatekey_projections::logins::{LoginFailureRow, LoginRow};
+use gatekey_projections::mesh_hubs::{
+    MeshHubGroupRow, MeshHubNetworkRow, MeshHubRow, MeshHubUserRow, MeshSpokeRow,
+};
 use gatekey_projections::networks::NetworkRow;
 use gatekey_projections::settings::SettingsRow;
 use gatekey_projections::totals::TotalRow;
@@ -49,6 +52,7 @@ tables! {
     AccessRuleGroupRow, AccessRuleRow, AccessRuleUserRow, ApiKeyRow, AuthorityRow, CertificateRow,
     ConnectionRow, GatewayGroupRow, GatewayNetworkRow, GatewayRow, GatewayUserRow, GeoFenceRow,
     GeoFenceRuleGroupRow, GeoFenceRuleRow, GeoFenceRuleUserRow, LoginFailureRow, LoginRow,
+    MeshHubGroupRow, MeshHubNetworkRow, MeshHubRow, MeshHubUserRow, MeshSpokeRow,
     NetworkRow, SettingsRow, TotalRow, UserGroupRow, UserRow,
 }
 

@@ -215,31 +215,36 @@ async fn a_group_is_known_while_anything_names_it() {
                 ("fence-a", created_fence_rule("office", "198.51.100.0/24")),
                 ("fence-a", fenced_group("ops")),
                 ("fence-a", fenced_group("travellers")),
+                ("hub-a", created_hub("europe")),
+                ("hub-a", hub_granted_to_group("ops")),
+                ("hub-a", hub_granted_to_group("sites")),
             ])
             .await;
-        let group = |name: &str, members, gateways, access_rules, geo_fence_rules| Group {
+        let group = |name: &str, members, [gateways, access_rules, fences, hubs]: [i64; 4]| Group {
             name: name.into(),
             members,
             gateways,
             access_rules,
-            geo_fence_rules,
+            geo_fence_rules: fences,
+            mesh_hubs: hubs,
         };
         let listed = users::groups(&world.db, &everything()).await.unwrap();
         let expected = [
-            group("dev", 1, 0, 0, 0),
-            group("Guests", 0, 1, 0, 0),
-            group("ops", 2, 1, 1, 1),
-            group("readers", 0, 0, 1, 0),
-            group("travellers", 0, 0, 0, 1),
+            group("dev", 1, [0, 0, 0, 0]),
+            group("Guests", 0, [1, 0, 0, 0]),
+            group("ops", 2, [1, 1, 1, 1]),
+            group("readers", 0, [0, 1, 0, 0]),
+            group("sites", 0, [0, 0, 0, 1]),
+            group("travellers", 0, [0, 0, 1, 0]),
         ];
-        assert_eq!((listed.rows.as_slice(), listed.total), (expected.as_slice(), 5));
+        assert_eq!((listed.rows.as_slice(), listed.total), (expected.as_slice(), 6));
         assert_eq!(users::groups(&world.db, &search("OP")).await.unwrap().total, 1);
         for by in GROUP_SORT {
             let first = users::groups(&world.db, &sorted_by(by)).await.unwrap().rows.remove(0);
             assert_eq!(first.name, if *by == "name" { "travellers" } else { "ops" });
         }
         let ops = users::group(&world.db, "ops").await.unwrap();
-        assert_eq!(ops, Some(group("ops", 2, 1, 1, 1)));
+        assert_eq!(ops, Some(group("ops", 2, [1, 1, 1, 1])));
         world
             .commit(vec![
                 ("usr-a", deleted_user()),
@@ -247,6 +252,7 @@ async fn a_group_is_known_while_anything_names_it() {
                 ("gw-a", gatekey_aggregates::gateway::Event::Deleted {}.into()),
                 ("rule-a", gatekey_aggregates::access_rule::Event::Deleted {}.into()),
                 ("fence-a", gatekey_aggregates::geo_fence_rule::Event::Deleted {}.into()),
+                ("hub-a", deleted_hub()),
             ])
             .await;
         assert_eq!(users::groups(&world.db, &everything()).await.unwrap().total, 0);

@@ -35,12 +35,14 @@ struct Group {
     access_rules: i64,
     /// How many rules of the geo-fence were attached to it.
     geo_fence_rules: i64,
+    /// How many mesh hubs were granted to it.
+    mesh_hubs: i64,
 }
 
 impl From<users::Group> for Group {
     fn from(it: users::Group) -> Self {
-        let users::Group { name, members, gateways, access_rules, geo_fence_rules } = it;
-        Self { name, members, gateways, access_rules, geo_fence_rules }
+        let users::Group { name, members, gateways, access_rules, geo_fence_rules, mesh_hubs } = it;
+        Self { name, members, gateways, access_rules, geo_fence_rules, mesh_hubs }
     }
 }
 

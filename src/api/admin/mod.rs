@@ -8,6 +8,7 @@ pub(crate) mod gateways;
 pub(crate) mod geo_fence;
 mod grants;
 mod groups;
+mod mesh;
 pub(crate) mod networks;
 mod server;
 mod settings;
@@ -21,6 +22,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(gateways::routes())
         .merge(networks::routes())
+        .merge(mesh::routes())
         .merge(access_rules::routes())
         .merge(users::routes())
         .merge(groups::routes())

@@ -79,6 +79,8 @@ struct Network {
     description: String,
     /// Through how many gateways it can be reached.
     gateways: i64,
+    /// Through how many mesh hubs it can be reached.
+    mesh_hubs: i64,
     /// How many access rules name it.
     access_rules: i64,
     /// When it was made known.
@@ -89,13 +91,14 @@ struct Network {
 
 impl From<networks::Network> for Network {
     fn from(it: networks::Network) -> Self {
-        let networks::Network { row, gateways, access_rules } = it;
+        let networks::Network { row, gateways, access_rules, mesh_hubs } = it;
         Self {
             id: row.id,
             name: row.name,
             cidr: row.cidr,
             description: row.description,
             gateways,
+            mesh_hubs,
             access_rules,
             created_at: from_micros(row.created_at),
             updated_at: from_micros(row.updated_at),
@@ -199,7 +202,7 @@ async fn create(
     let make = move |events: &[Recorded]| {
         let row: NetworkRow = row(&networks::Networks, events)?;
         let etag = row.etag;
-        let network = networks::Network { row, gateways: 0, access_rules: 0 };
+        let network = networks::Network { row, gateways: 0, access_rules: 0, mesh_hubs: 0 };
         Ok(Answer::created(location.clone(), &Network::from(network))?.etag(etag))
     };
     let made = creation.create::<Aggregate>(request, make).await;

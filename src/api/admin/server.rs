@@ -24,7 +24,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 #[derive(Serialize, ToSchema)]
 struct Server {
     /// The version of the program.
-    #[schema(value_type = String, example = "0.1.0")]
+    #[schema(value_type = String, example = "0.2.0")]
     version: &'static str,
     /// This node's name, and what no other process has.
     #[schema(example = "vpn-1/5f0c8b0e-9a55-4b39-8f0a-0c5c3f6f2f11")]

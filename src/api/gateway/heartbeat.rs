@@ -8,6 +8,7 @@ use super::call::{
 };
 use super::connect::{self, Found};
 use crate::access::SessionEntry;
+use crate::api::server_certificate::renewal_due;
 use crate::api::{ApiError, Json};
 use crate::app::AppState;
 use crate::event_log::{CommandError, Request as Command};
@@ -138,7 +139,7 @@ pub async fn heartbeat(
             Some(entry) => {
                 let certificate =
                     entry.server_certificate.as_ref().and_then(|id| state.certificate(id));
-                let due = certificate.is_none_or(|it| super::provision::renewal_due(it, now));
+                let due = certificate.is_none_or(|it| renewal_due(it, now));
                 let moved = body.public_ip.is_some() && body.public_ip != entry.reported_ip;
                 let news = !entry.online || moved || body.connected_clients.is_some();
                 (entry.config_version.clone(), due, news)

@@ -1,22 +1,20 @@
 //! `POST /gateway/provision`: an agent fetches what its OpenVPN server needs.
 
 use super::call::{AgentCall, AgentRequest};
-use crate::access::CertificateEntry;
+use crate::api::server_certificate::{self, Bundle, renewal_due};
 use crate::api::{ApiError, Json};
 use crate::app::AppState;
 use crate::event_log::Request as Command;
-use crate::pki;
 use axum::extract::State;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use gatekey_aggregates::Metadata;
-use gatekey_aggregates::certificate::{self, Certificate, Issuance, Subject};
+use gatekey_aggregates::certificate::{self, Certificate, Subject};
 use gatekey_aggregates::gateway::{self, Gateway};
 use gatekey_aggregates::values::{
-    CertificateId, CryptoProfile, GatewayId, RevocationReason, SecretId, Transport,
+    CertificateId, CryptoProfile, GatewayId, RevocationReason, SecretId, Transport, VpnServerId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use zeroize::Zeroizing;
 
 /// How long a server certificate lasts.
 const LIFETIME: TimeDelta = TimeDelta::days(90);
@@ -86,13 +84,6 @@ pub struct Answer {
     config_version: String,
 }
 
-/// A server's certificate and key, as they are sealed.
-#[derive(Serialize, Deserialize)]
-struct Bundle {
-    certificate: String,
-    key: String,
-}
-
 /// Get server certificates
 ///
 /// Everything the gateway's OpenVPN server needs. Asked again, it gives the same certificate and key,
@@ -116,7 +107,7 @@ pub async fn provision(
     let mut provisioned = None;
     for _ in 0..TRIES {
         let (certificate_id, bundle) = match current(&app, &gateway_id) {
-            Some((id, secret)) => (id, open(&app, &secret).await?),
+            Some((id, secret)) => (id, server_certificate::open(&app.services, &secret).await?),
             None => issue(&app, &gateway_id, metadata.clone()).await?,
         };
         let entry = app.services.index.read().gateways.get(&gateway_id).cloned();
@@ -160,26 +151,13 @@ fn current(app: &AppState, gateway_id: &GatewayId) -> Option<(CertificateId, Sec
     let state = app.services.index.read();
     let id = state.gateways.get(gateway_id)?.server_certificate.as_ref()?;
     let certificate = state.certificate(id).filter(|it| !renewal_due(it, now))?;
-    match &certificate.subject {
-        Subject::Server { bundle, .. } => Some((id.clone(), bundle.clone())),
-        Subject::Client { .. } => None,
-    }
-}
-
-/// Whether a server certificate is revoked or has lived two thirds of its life.
-pub fn renewal_due(certificate: &CertificateEntry, now: DateTime<Utc>) -> bool {
-    let life = certificate.not_after - certificate.not_before;
-    certificate.revoked.is_some() || now >= certificate.not_before + life * 2 / 3
-}
-
-async fn open(app: &AppState, secret: &SecretId) -> Result<Bundle, ApiError> {
-    let plain = app.services.vault.open(secret).await?;
-    serde_json::from_slice(&plain).map_err(ApiError::internal)
+    Some((id.clone(), certificate.subject.bundle()?.clone()))
 }
 
 /// Those that a reprovision has left behind: whoever has their keys must not pass for the gateway
 /// any more. What was merely renewed still serves until the agent has the new one, and expires soon.
-fn left_behind(app: &AppState, gateway_id: &GatewayId, now: DateTime<Utc>) -> Vec<CertificateId> {
+fn left_behind(app: &AppState, gateway_id: &GatewayId) -> Vec<CertificateId> {
+    let now = app.services.clock.now();
     let state = app.services.index.read();
     if state.gateways.get(gateway_id).is_none_or(|it| it.server_certificate.is_some()) {
         return Vec::new();
@@ -199,29 +177,18 @@ async fn issue(
     metadata: Metadata,
 ) -> Result<(CertificateId, Bundle), ApiError> {
     let services = &app.services;
-    let now = services.clock.now();
-    let issued = pki::issue_server(&services.issuer, gateway_id, LIFETIME, now, &services.entropy)
-        .map_err(ApiError::internal)?;
-    let key = issued.key_pem.ok_or_else(|| ApiError::internal("a server has no key"))?;
-    let bundle = Bundle { certificate: issued.certificate_pem, key: key.to_string() };
-    let plain = Zeroizing::new(serde_json::to_vec(&bundle).map_err(ApiError::internal)?);
-    let secret = services.vault.seal(&plain, Some(issued.not_after))?;
+    let server = VpnServerId::Gateway(gateway_id.clone());
+    let made = server_certificate::make(services, &server, LIFETIME)?;
     let id: CertificateId = services.entropy.id()?;
-    let issuance = Issuance {
-        subject: Subject::Server { gateway_id: gateway_id.clone(), bundle: secret.id.clone() },
-        serial: issued.serial,
-        not_before: issued.not_before,
-        not_after: issued.not_after,
-        fingerprint: issued.fingerprint,
-    };
-    let request = Command::new::<Certificate>(&id, certificate::Command::Issue(issuance), metadata)
+    let command = certificate::Command::Issue(made.issuance);
+    let request = Command::new::<Certificate>(&id, command, metadata)
         .fresh()
         .also::<Gateway>(gateway_id, gateway::Command::InstallServerCertificate(id.clone()))
-        .with_secret(secret);
+        .with_secret(made.secret);
     let revoke = certificate::Command::Revoke(RevocationReason::Superseded);
-    let request = left_behind(app, gateway_id, now)
+    let request = left_behind(app, gateway_id)
         .into_iter()
         .fold(request, |request, old| request.also::<Certificate>(old, revoke.clone()));
     services.bus.execute::<Certificate>(request).await?;
-    Ok((id, bundle))
+    Ok((id, made.bundle))
 }

@@ -35,7 +35,7 @@ pub struct Config {
     pub profile: String,
     /// The certificate's serial, as OpenVPN's `tls_serial_hex_0` writes it.
     pub serial: String,
-    /// The config's own password, inline in the profile.
+    /// The config's own password, inline in the profile; "" where it has none.
     pub password: String,
 }
 
@@ -122,7 +122,39 @@ impl Api {
     /// A config of the caller's own for a gateway, downloaded.
     pub async fn generate_config(&self, gateway: &Gateway) -> Config {
         let body = json!({"gateway_id": gateway.id, "protocol": "openvpn"});
-        let generated = self.post("/configs/generate", &body).await.flat(201);
+        self.fetch_config(&self.post("/configs/generate", &body).await.flat(201)).await
+    }
+
+    /// A mesh hub at `hub.example.com`, with the settings' defaults; its id.
+    pub async fn create_hub(&self, name: &str) -> String {
+        self.create_hub_with(name, json!({})).await
+    }
+
+    /// The same, with other settings.
+    pub async fn create_hub_with(&self, name: &str, more: Value) -> String {
+        let body = json!({"name": name, "public_endpoint": "hub.example.com"});
+        id(&self.post("/admin/mesh/hubs", &merged(body, more)).await.created())
+    }
+
+    /// A spoke of a hub, with networks behind it; its id.
+    pub async fn create_spoke(&self, hub: &str, name: &str, local_networks: &[&str]) -> String {
+        let body = json!({"name": name, "local_networks": local_networks});
+        id(&self.post(&format!("/admin/mesh/hubs/{hub}/spokes"), &body).await.created())
+    }
+
+    /// Lets a user use a hub.
+    pub async fn grant_hub(&self, hub: &str, user: &User) {
+        let path = format!("/admin/mesh/hubs/{hub}/users");
+        self.post(&path, &json!({"user_id": user.id})).await.created();
+    }
+
+    /// A config of the caller's own for a hub, downloaded.
+    pub async fn generate_mesh_config(&self, hub: &str) -> Config {
+        let generated = self.post("/mesh/generate-config", &json!({"hub_id": hub})).await;
+        self.fetch_config(&generated.flat(201)).await
+    }
+
+    async fn fetch_config(&self, generated: &Value) -> Config {
         let url = generated["download_url"].as_str().expect("download_url");
         let answer = self.get(url).await;
         let profile = answer.has_status(200).text();
@@ -150,7 +182,7 @@ pub fn block<'a>(profile: &'a str, tag: &str) -> &'a str {
 }
 
 /// The serial of the profile's certificate: lower-case hex bytes joined by colons.
-fn serial_in(profile: &str) -> String {
+pub fn serial_in(profile: &str) -> String {
     let (_, pem) = x509_parser::pem::parse_x509_pem(block(profile, "cert").as_bytes())
         .expect("a certificate in PEM");
     let certificate = pem.parse_x509().expect("an X.509 certificate");
@@ -175,6 +207,9 @@ fn hex_serial(bytes: &[u8]) -> String {
 
 /// The second line of `<auth-user-pass>`.
 fn password_in(profile: &str) -> String {
+    if !profile.contains("<auth-user-pass>") {
+        return String::new();
+    }
     let lines: Vec<_> = block(profile, "auth-user-pass").lines().collect();
     (*lines.get(1).expect("a user name and a password")).to_owned()
 }

@@ -11,6 +11,7 @@ use gatekey_aggregates::gateway::Gateway;
 use gatekey_aggregates::geo_fence::{self, GeoFence};
 use gatekey_aggregates::geo_fence_rule::GeoFenceRule;
 use gatekey_aggregates::login::Login;
+use gatekey_aggregates::mesh_hub::MeshHub;
 use gatekey_aggregates::network::Network;
 use gatekey_aggregates::session::Session;
 use gatekey_aggregates::settings::{self, Settings};
@@ -33,7 +34,7 @@ pub struct History {
 }
 
 /// Types of aggregates.
-const TYPES: usize = 12;
+const TYPES: usize = 13;
 /// Streams of each type.
 const LETTERS: usize = 5;
 const ATTEMPTS: Ids = Ids::One("node/2026-11-24");
@@ -91,6 +92,7 @@ impl History {
                 let commands = arbitrary::geo_fence_rule_command();
                 self.command::<GeoFenceRule>(Ids::Some("fence-"), first, commands)
             }
+            11 => self.command::<MeshHub>(Ids::Some("hub-"), first, arbitrary::mesh_hub_command()),
             _ => self.command::<Settings>(SETTINGS, None, arbitrary::settings_command()),
         }
     }
@@ -178,6 +180,7 @@ fn ids_of(event: &Event) -> Ids {
     match event {
         Event::User(_) => Ids::Some("usr-"),
         Event::Gateway(_) => Ids::Some("gw-"),
+        Event::MeshHub(_) => Ids::Some("hub-"),
         Event::Network(_) => Ids::Some("net-"),
         Event::AccessRule(_) => Ids::Some("rule-"),
         Event::Certificate(_) => Ids::Some("cfg-"),

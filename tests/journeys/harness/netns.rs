@@ -56,18 +56,7 @@ pub struct Lab {
 impl Lab {
     /// Makes them.
     pub fn new() -> Self {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let prefix =
-            format!("gk-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-        let netns = |role: &str| Netns { name: format!("{prefix}-{role}") };
-        let (client, gateway, private) = (netns("client"), netns("gateway"), netns("private"));
-        let names = [&client, &gateway, &private].map(|netns| netns.name.as_str()).join(" ");
-        // The clean-up stands before there is anything to clean up.
-        let epilogue = Epilogue::new(&[], &clean_up(&names));
-        for netns in [&client, &gateway, &private] {
-            ip(&format!("netns add {}", netns.name));
-            ip(&format!("-n {} link set lo up", netns.name));
-        }
+        let ([client, gateway, private], epilogue) = namespaces(["client", "gateway", "private"]);
         connect(&client, &gateway, "wan", "198.51.100.2/24", "198.51.100.1/24");
         connect(&private, &gateway, "lan", "10.77.0.10/24", "10.77.0.1/24");
         ip(&format!("-n {} address add 10.77.0.20/24 dev lan", private.name));
@@ -76,6 +65,73 @@ impl Lab {
         gateway.run("echo 1 > /proc/sys/net/ipv4/ip_forward");
         Self { client, gateway, private, _epilogue: epilogue }
     }
+}
+
+/// A mesh: a hub, a person who dials it, and a site that is joined to it.
+///
+/// ```text
+///  member         hub             spoke                           site
+///  198.51.100.2   198.51.100.1    198.51.100.3
+///       └──────────wan─┴──────────────┘
+///                                 10.88.0.1, fd00:88::1 ──lan── 10.88.0.10, fd00:88::10
+/// ```
+pub struct MeshLab {
+    /// Where a person's VPN client runs.
+    pub member: Netns,
+    /// Where the hub's OpenVPN server runs.
+    pub hub: Netns,
+    /// The site's router: an OpenVPN client of the hub.
+    pub spoke: Netns,
+    /// A host at the site.
+    pub site: Netns,
+    _epilogue: Epilogue,
+}
+
+/// The hub's address for everybody.
+pub const HUB_WAN: &str = "198.51.100.1";
+/// The networks of the site.
+pub const SITE_NETS: [&str; 2] = ["10.88.0.0/24", "fd00:88::/64"];
+/// The addresses of its host.
+pub const SITE_HOST: [&str; 2] = ["10.88.0.10", "fd00:88::10"];
+
+impl MeshLab {
+    /// Makes it.
+    pub fn new() -> Self {
+        let ([member, hub, spoke, site], epilogue) = namespaces(["member", "hub", "spoke", "site"]);
+        ip(&format!("-n {} link add wan type bridge", hub.name));
+        ip(&format!("-n {} address add {HUB_WAN}/24 dev wan", hub.name));
+        ip(&format!("-n {} link set wan up", hub.name));
+        for (netns, address) in [(&member, "198.51.100.2/24"), (&spoke, "198.51.100.3/24")] {
+            plug(netns, &hub, "wan", address);
+        }
+        connect(&site, &spoke, "lan", "10.88.0.10/24", "10.88.0.1/24");
+        for (netns, address) in [(&site, "fd00:88::10/64"), (&spoke, "fd00:88::1/64")] {
+            // Nobody else has it: no need to wait until that is found out.
+            ip(&format!("-n {} address add {address} dev lan nodad", netns.name));
+        }
+        ip(&format!("-n {} route add default via 10.88.0.1", site.name));
+        ip(&format!("-n {} -6 route add default via fd00:88::1", site.name));
+        spoke.run(
+            "echo 1 > /proc/sys/net/ipv4/ip_forward; \
+             echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+        );
+        Self { member, hub, spoke, site, _epilogue: epilogue }
+    }
+}
+
+/// A namespace for each role, and what removes them all in the end.
+fn namespaces<const N: usize>(roles: [&str; N]) -> ([Netns; N], Epilogue) {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let prefix = format!("gk-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+    let all = roles.map(|role| Netns { name: format!("{prefix}-{role}") });
+    let names: Vec<&str> = all.iter().map(|netns| netns.name.as_str()).collect();
+    // The clean-up stands before there is anything to clean up.
+    let epilogue = Epilogue::new(&[], &clean_up(&names.join(" ")));
+    for name in names {
+        ip(&format!("netns add {name}"));
+        ip(&format!("-n {name} link set lo up"));
+    }
+    (all, epilogue)
 }
 
 /// Ends what runs in the namespaces, then removes them, and with them their devices.
@@ -94,6 +150,17 @@ fn connect(a: &Netns, b: &Netns, device: &str, a_address: &str, b_address: &str)
         ip(&format!("-n {netns} address add {address} dev {device}"));
         ip(&format!("-n {netns} link set {device} up"));
     }
+}
+
+/// Connects to a bridge that is called `device`, as is the near end.
+fn plug(netns: &Netns, bridge: &Netns, device: &str, address: &str) {
+    let (near, far) = (&netns.name, &bridge.name);
+    // A device's name has at most 15 characters.
+    let port = format!("port{}", near.rsplit('-').next().unwrap_or_default());
+    ip(&format!("link add {device} netns {near} type veth peer name {port} netns {far}"));
+    ip(&format!("-n {far} link set {port} master {device} up"));
+    ip(&format!("-n {near} address add {address} dev {device}"));
+    ip(&format!("-n {near} link set {device} up"));
 }
 
 fn ip(arguments: &str) {

@@ -101,6 +101,8 @@ fn id_of_nothing(kind: &str) -> &'static str {
         "gateways" => "gw-none",
         "users" => "usr-none",
         "networks" => "net-none",
+        "hubs" => "hub-none",
+        "spokes" => "spoke-none",
         "access-rules" => "rule-none",
         "rules" => "fence-none",
         "configs" | "download" => "cfg-none",

@@ -5,6 +5,7 @@ use super::netns::{Lab, Netns, Service};
 use super::server::Server;
 use super::wait::wait_for;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -129,6 +130,51 @@ impl<'a> GatewayMachine<'a> {
     }
 }
 
+/// A mesh hub's machine: stock OpenVPN, and nothing beside it.
+pub struct HubMachine {
+    files: TempDir,
+    openvpn: Process,
+}
+
+impl HubMachine {
+    /// Lays the files of a provision answer down as it says, and starts OpenVPN there.
+    pub fn start(netns: &Netns, provisioned: &Value, crl: &str) -> Self {
+        let files = tempfile::tempdir().expect("a temporary directory");
+        let put = |name: &str, content: &Value| {
+            write(&files.path().join(name), content.as_str().expect("a file's content"));
+        };
+        for (name, field) in [
+            ("server.conf", "server_conf"),
+            ("ca.crt", "ca_cert"),
+            ("server.crt", "server_cert"),
+            ("server.key", "server_key"),
+            ("ta.key", "tls_auth_key"),
+        ] {
+            put(name, &provisioned[field]);
+        }
+        std::fs::create_dir(files.path().join("ccd")).expect("a directory");
+        for (name, content) in provisioned["client_config_dir"].as_object().expect("files") {
+            put(&format!("ccd/{name}"), content);
+        }
+        write(&files.path().join("crl.pem"), crl);
+        let mut command = netns.command("openvpn");
+        command.arg("--cd").arg(files.path()).args(["--config", "server.conf"]);
+        let openvpn = Process::start("openvpn hub", command, files.path().join("openvpn.log"));
+        openvpn.says(&["Initialization Sequence Completed"]);
+        Self { files, openvpn }
+    }
+
+    /// Its OpenVPN server.
+    pub fn openvpn(&self) -> &Process {
+        &self.openvpn
+    }
+
+    /// Has it look at another revocation list from now on.
+    pub fn put_crl(&self, crl: &str) {
+        write(&self.files.path().join("crl.pem"), crl);
+    }
+}
+
 /// A person's machine, with a profile.
 pub struct Client<'a> {
     netns: &'a Netns,
@@ -138,9 +184,14 @@ pub struct Client<'a> {
 impl<'a> Client<'a> {
     /// With that config.
     pub fn new(lab: &'a Lab, config: &Config) -> Self {
+        Self::at(&lab.client, &config.profile)
+    }
+
+    /// A machine there, with that profile.
+    pub fn at(netns: &'a Netns, text: &str) -> Self {
         let profile = tempfile::tempdir().expect("a temporary directory");
-        write(&profile.path().join("client.ovpn"), &config.profile);
-        Self { netns: &lab.client, profile }
+        write(&profile.path().join("client.ovpn"), text);
+        Self { netns, profile }
     }
 
     /// Dials; what comes of it stands in the log.

@@ -11,15 +11,20 @@ both! {
         let gateway = admin.create_gateway("us-east-1").await;
         let network = admin.create_network("office", "10.77.0.0/24").await;
         let rule = admin.create_rule("wiki", "ip", "10.77.0.10", json!({})).await;
+        let hub = admin.create_hub("europe").await;
         let ada = admin.create_user_with("ada", json!({"groups": ["Site Ops"]})).await;
         let (gateway, rule) =
             (format!("/admin/gateways/{}", gateway.id), format!("/admin/access-rules/{rule}"));
+        let hub = format!("/admin/mesh/hubs/{hub}");
         let things = [
             (format!("{gateway}/users"), "user_id", "id", &*ada.id, &*ada.id, "usr-none"),
             (format!("{gateway}/groups"), "group", "name", "Site Ops", "Site%20Ops", "none"),
             (format!("{gateway}/networks"), "network_id", "id", &*network, &*network, "net-none"),
             (format!("{rule}/users"), "user_id", "id", &*ada.id, &*ada.id, "usr-none"),
             (format!("{rule}/groups"), "group", "name", "Site Ops", "Site%20Ops", "none"),
+            (format!("{hub}/users"), "user_id", "id", &*ada.id, &*ada.id, "usr-none"),
+            (format!("{hub}/groups"), "group", "name", "Site Ops", "Site%20Ops", "none"),
+            (format!("{hub}/networks"), "network_id", "id", &*network, &*network, "net-none"),
         ];
         for (list, key, field, who, segment, nothing) in things.clone() {
             assert!(admin.get(&list).await.list().is_empty(), "{list}");
@@ -47,8 +52,10 @@ both! {
         let groups = admin.get("/admin/groups").await.list();
         assert_eq!(
             groups,
-            [json!({"name": "Site Ops", "members": 1, "gateways": 1, "access_rules": 1,
-                "geo_fence_rules": 0})]
+            [json!({
+                "name": "Site Ops", "members": 1, "gateways": 1, "access_rules": 1,
+                "geo_fence_rules": 0, "mesh_hubs": 1,
+            })]
         );
         let members = admin.get("/admin/groups/Site%20Ops/members").await.list();
         assert_eq!(ids(&members), [&*ada.id]);
@@ -56,7 +63,7 @@ both! {
 
         // Who is gone has nothing, and can be given nothing.
         admin.delete(&format!("/admin/users/{}", ada.id)).await.ok();
-        for list in [format!("{gateway}/users"), format!("{rule}/users")] {
+        for list in [format!("{gateway}/users"), format!("{rule}/users"), format!("{hub}/users")] {
             assert!(admin.get(&list).await.list().is_empty(), "{list}");
             admin.post(&list, &json!({"user_id": ada.id})).await.envelope(400);
             admin.delete(&format!("{list}/{}", ada.id)).await.ok();
@@ -64,6 +71,7 @@ both! {
         // What is gone can't be given, and is taken from whoever had it.
         admin.delete(&gateway).await.ok();
         admin.delete(&rule).await.ok();
+        admin.delete(&hub).await.ok();
         for (list, key, _, who, segment, nothing) in things {
             admin.get(&list).await.refused(404, "not_found");
             admin.post(&list, &json!({key: who})).await.refused(404, "not_found");

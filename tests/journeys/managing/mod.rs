@@ -7,6 +7,7 @@ mod configs;
 mod gateways;
 mod geo_fence;
 mod grants;
+mod mesh;
 mod patch;
 mod server;
 mod things;

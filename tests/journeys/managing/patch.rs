@@ -24,6 +24,14 @@ both! {
                 json!(1194),
             ),
             (
+                "/admin/mesh/hubs",
+                json!({"name": "europe", "public_endpoint": "hub.example.com", "port": 443,
+                    "vpn_subnet": "10.9.0.0/24", "local_networks": ["10.1.0.0/16"]}),
+                json!({"description": "In Frankfurt", "local_networks": ["10.2.0.0/16"]}),
+                "port",
+                json!(1194),
+            ),
+            (
                 "/admin/networks",
                 json!({"name": "lab", "cidr": "10.78.0.0/24", "description": "The lab"}),
                 json!({"cidr": "10.78.0.0/23"}),

@@ -2,11 +2,11 @@
 
 use super::{delete, ids, put, without};
 use crate::harness::Api;
-use crate::harness::fixtures::{PASSWORD, id};
+use crate::harness::fixtures::{PASSWORD, User, id};
 use serde_json::{Value, json};
 
 both! {
-    /// What is true of gateways, networks, access rules and users alike.
+    /// What is true of gateways, mesh hubs, networks, access rules and users alike.
     async fn a_thing_is_made_read_listed_changed_and_removed(world: World) {
         let admin = world.admin().await;
         for thing in things() {
@@ -136,6 +136,14 @@ both! {
         let gateway = admin.create_gateway("gateway").await;
         let network = admin.create_network("network", "10.0.0.0/24").await;
         admin.attach(&gateway, &network).await;
+        let me = User {
+            id: id(&admin.get("/users/me").await.ok()),
+            email: "admin@example.com".to_owned(),
+            api: admin.clone(),
+        };
+        let hub = admin.create_hub("hub").await;
+        admin.grant_hub(&hub, &me).await;
+        admin.create_spoke(&hub, "spoke", &["10.1.0.0/24"]).await;
         let rule =
             admin.create_rule("rule", "ip", "10.0.0.1", json!({"network_id": network})).await;
         let fence = id(&admin
@@ -166,6 +174,8 @@ both! {
             }
             admin.attach(&gateway, &network).await;
             admin.attach(&other, &network).await;
+            admin.grant_hub(&admin.create_hub(&format!("hub-{n}")).await, &me).await;
+            admin.create_spoke(&hub, &format!("spoke-{n}"), &[&format!("10.1.{n}.0/24")]).await;
             admin
                 .create_rule(
                     &format!("rule-{n}"),
@@ -188,6 +198,9 @@ both! {
             "/admin/users".to_owned(),
             "/admin/gateways".to_owned(),
             "/admin/networks".to_owned(),
+            "/admin/mesh/hubs".to_owned(),
+            "/mesh/hubs".to_owned(),
+            format!("/admin/mesh/hubs/{hub}/spokes"),
             "/admin/access-rules".to_owned(),
             "/admin/groups".to_owned(),
             "/admin/groups/everybody/members".to_owned(),
@@ -232,7 +245,7 @@ struct Thing {
     required: &'static [&'static str],
 }
 
-fn things() -> [Thing; 5] {
+fn things() -> [Thing; 6] {
     [
         Thing {
             path: "/admin/gateways",
@@ -246,6 +259,18 @@ fn things() -> [Thing; 5] {
             }),
             change: json!({"name": "us-east-2", "hostname": "192.0.2.1", "description": ""}),
             required: &["name", "hostname"],
+        },
+        Thing {
+            path: "/admin/mesh/hubs",
+            named: "name",
+            body: json!({
+                "name": "europe", "description": "In Frankfurt", "public_endpoint": "192.0.2.7",
+                "port": 443, "protocol": "tcp", "vpn_subnet": "10.9.0.0/22",
+                "crypto_profile": "compatible", "tls_auth": false,
+                "local_networks": ["10.1.0.0/16", "fd00:1::/32"],
+            }),
+            change: json!({"name": "eu", "public_endpoint": "hub.example.com", "description": ""}),
+            required: &["name", "public_endpoint"],
         },
         Thing {
             path: "/admin/networks",

@@ -74,7 +74,7 @@ pub struct GatewayRequest {
     #[serde(default)]
     protocol: Transport,
     /// What clients are given addresses from: an IPv4 network from /16 to /29 that overlaps no
-    /// other gateway's. A new gateway that names none gets the first free /24 from
+    /// other gateway's and no mesh hub's. A new gateway that names none gets the first free /24 from
     /// 172.31.255.0/24 downwards; one that is changed keeps the one it has.
     pub vpn_subnet: Option<VpnSubnet>,
     /// Ciphers and digests.
@@ -418,12 +418,13 @@ fn answered(
     }
 }
 
-/// The first of the subnets for those who name none that no gateway has, from the `from`th on; and
-/// which it is.
-fn free_subnet(services: &Services, from: u32) -> Option<(VpnSubnet, u32)> {
+/// The first of the subnets for those who name none that no gateway or hub has, from the `from`th on;
+/// and which it is.
+pub(super) fn free_subnet(services: &Services, from: u32) -> Option<(VpnSubnet, u32)> {
     let state = services.index.read();
-    let taken: Vec<_> =
-        state.gateways.values().map(|it| it.configuration.vpn_subnet.cidr()).collect();
+    let of_gateways = state.gateways.values().map(|it| it.configuration.vpn_subnet);
+    let of_hubs = state.hubs.iter().map(|(_, it)| it.configuration.vpn_subnet);
+    let taken: Vec<_> = of_gateways.chain(of_hubs).map(|it| it.cidr()).collect();
     first_free(&taken, from)
 }
 
@@ -436,12 +437,12 @@ pub(crate) fn first_free(taken: &[Cidr], from: u32) -> Option<(VpnSubnet, u32)> 
     })
 }
 
-fn lost_the_subnet(error: &CommandError) -> bool {
+pub(super) fn lost_the_subnet(error: &CommandError) -> bool {
     let CommandError::Append(AppendError::Overlaps { kind, .. }) = error else { return false };
     *kind == ClaimKind::VpnSubnet
 }
 
-fn no_free_subnet() -> ApiError {
+pub(super) fn no_free_subnet() -> ApiError {
     ApiError::conflict("no_free_subnet", "No subnet is left to choose from: name one")
         .detail("vpn_subnet", "must be named: none is left to choose from")
 }

@@ -16,7 +16,7 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use gatekey_aggregates::login::{self, EndReason, Login};
 use gatekey_aggregates::user::{Command, User};
-use gatekey_aggregates::values::{ApiKeyId, GatewayId, LoginId, UserId, from_micros};
+use gatekey_aggregates::values::{ApiKeyId, GatewayId, LoginId, MeshHubId, UserId, from_micros};
 use gatekey_projections::{api_keys, certificates, connections, logins};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -267,6 +267,8 @@ struct Configs {
     status: Option<ConfigStatus>,
     /// Those for this gateway.
     gateway: Option<GatewayId>,
+    /// Those for this mesh hub.
+    hub: Option<MeshHubId>,
 }
 
 impl Filter for Configs {
@@ -294,6 +296,7 @@ async fn list_configs(
     let filter = certificates::Filter {
         user_id: Some(id.to_string()),
         gateway_id: list.filter.gateway.as_ref().map(ToString::to_string),
+        hub_id: list.filter.hub.as_ref().map(ToString::to_string),
         status: list.filter.status.map(|status| (status.into(), now)),
         ..certificates::Filter::default()
     };
