@@ -157,7 +157,8 @@ wait_until() {
     until "$@" >/dev/null 2>&1; do
         [ "$SECONDS" -lt "$until" ] || stop_here "$what: not in time"
         events
-        sleep 0.3
+        # Slower than what an admin may ask comes back: 100 requests a minute.
+        sleep 0.7
     done
     events
 }

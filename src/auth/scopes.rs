@@ -49,8 +49,10 @@ pub fn needed(method: &Method, path: &str) -> Option<Need> {
         | ["configs" | "mesh", .., "download" | "download-config", _] => {
             Some(Need::Scope(Scope::VpnConnect))
         }
+        // What else a mesh may give out is for whoever adds it to say.
+        ["mesh", "hubs"] | ["mesh", "hubs", _] => of(reads, "mesh"),
+        ["mesh", ..] | [] => None,
         ["users", "me", things] | [things, ..] => of(reads, things),
-        [] => None,
     }
 }
 
@@ -291,6 +293,7 @@ mod tests {
             ("GET", "/admin/secrets", "?"),
             ("GET", "/nonesuch", "?"),
             ("POST", "/auth/impersonate", "?"),
+            ("GET", "/mesh/hubs/{id}/profile", "?"),
             ("DELETE", "/admin/connections/{id}", "?"),
         ] {
             assert_eq!(need(method, path), expected, "{method} {path}");
@@ -305,7 +308,7 @@ mod tests {
             .filter_map(|(method, path, _)| needed(method, path))
             .map(|need| need.to_string())
             .collect();
-        let to_come = ["access", "geo-fence", "identity-providers", "mesh"].map(ToOwned::to_owned);
+        let to_come = ["identity-providers", "mesh"].map(ToOwned::to_owned);
         for scope in Scope::all().filter(|it| *it != Scope::Read) {
             let text = scope.to_string();
             let later = to_come.iter().any(|it| text.ends_with(it.as_str()));
