@@ -1,6 +1,5 @@
 //! How answers are wrapped: `{"data": …}`, with `meta` for lists.
 
-use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -81,40 +80,6 @@ impl<T: Serialize> IntoResponse for Page<T> {
     }
 }
 
-/// 201 with `Location`, and `T` as the body ([`Data`], or flat where the seed shows it so).
-#[derive(Clone, Debug)]
-pub struct Created<T> {
-    /// The path at which the new thing is found.
-    pub location: String,
-    /// The answer.
-    pub body: T,
-}
-
-impl<T> Created<Data<T>> {
-    /// A new thing, wrapped.
-    pub fn new(location: impl Into<String>, thing: T) -> Self {
-        Self { location: location.into(), body: Data { data: thing } }
-    }
-}
-
-impl<T> Created<T> {
-    /// A new thing whose answer is not wrapped.
-    pub fn flat(location: impl Into<String>, body: T) -> Self {
-        Self { location: location.into(), body }
-    }
-}
-
-impl<T: Serialize> IntoResponse for Created<T> {
-    fn into_response(self) -> Response {
-        let mut response = (StatusCode::CREATED, axum::Json(self.body)).into_response();
-        // Our ids are plain ASCII; a path that isn't has no place in a header.
-        if let Ok(location) = HeaderValue::from_str(&self.location) {
-            response.headers_mut().insert(header::LOCATION, location);
-        }
-        response
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,12 +98,5 @@ mod tests {
         );
         let meta = serde_json::to_value(page.total_exact(false).meta).unwrap();
         assert_eq!((&meta["total"], &meta["total_exact"]), (&3.into(), &false.into()));
-    }
-
-    #[test]
-    fn created_carries_its_location() {
-        let response = Created::new("/api/v1/admin/gateways/gw-1", "gw-1").into_response();
-        assert_eq!(response.status(), StatusCode::CREATED);
-        assert_eq!(response.headers()[header::LOCATION], "/api/v1/admin/gateways/gw-1");
     }
 }

@@ -37,7 +37,7 @@ mod shape;
 pub mod users_me;
 
 pub use client_ip::ClientIp;
-pub use envelope::{Created, Data, Page};
+pub use envelope::{Data, Page};
 pub use error::{ApiError, FieldError};
 pub use etag::{ETag, IfMatch};
 pub use idempotency::{Answer, Creating, IdempotencyKey};
