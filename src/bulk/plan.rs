@@ -372,8 +372,9 @@ fn subnets(world: &World, file: &Node) -> Vec<Cidr> {
         _ => &[],
     });
     let named = named.filter_map(|entry| entry.get("vpn_subnet").and_then(Node::text));
-    let held = world.now.gateways.iter().map(|it| it.vpn_subnet.as_str());
-    held.chain(named).filter_map(|it| it.trim().parse().ok()).collect()
+    let of_gateways = world.now.gateways.iter().map(|it| it.vpn_subnet.as_str());
+    let of_hubs = world.now.mesh_hubs.iter().map(|it| it.vpn_subnet.as_str());
+    of_gateways.chain(of_hubs).chain(named).filter_map(|it| it.trim().parse().ok()).collect()
 }
 
 /// What would clash when all is done.
