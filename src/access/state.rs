@@ -408,9 +408,12 @@ impl State {
         }
     }
 
-    /// Adds an API key as it is.
+    /// Adds an API key as it is. An id is one key's: the last that was given it.
     pub fn insert_api_key(&mut self, entry: ApiKeyEntry) {
-        self.api_key_hashes.insert(entry.key.id.clone(), entry.key.key_hash.clone());
+        let hash = entry.key.key_hash.clone();
+        if let Some(old) = self.api_key_hashes.insert(entry.key.id.clone(), hash) {
+            self.api_keys.remove(&old);
+        }
         self.api_keys.insert(entry.key.key_hash.clone(), entry);
     }
 

@@ -209,7 +209,10 @@ fn same_index(loaded: State, folded: State, now: DateTime<Utc>) {
     assert_eq!(loaded.certificates, folded.certificates);
     assert_eq!(loaded.serials_by_name, folded.serials_by_name);
     assert_eq!(loaded.sessions, folded.sessions);
-    assert_eq!(loaded.sessions, folded.sessions);
+    assert_eq!(loaded.networks, folded.networks);
+    assert_eq!(loaded.api_keys, folded.api_keys);
+    assert_eq!(loaded.fences, folded.fences);
+    assert_eq!(loaded.hubs, folded.hubs);
     assert_eq!(loaded.logins, folded.logins);
     assert_eq!(loaded, folded);
 }
