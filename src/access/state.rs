@@ -324,7 +324,9 @@ impl State {
     /// Works out anew what an agent must have to be up to date.
     pub fn refresh_config_version(&mut self, id: &GatewayId) {
         let Some(entry) = self.gateways.get(id) else { return };
-        let serial = entry.server_certificate.as_ref().and_then(|it| self.serials.get(it));
+        let is_its = |it: &&CertificateEntry| matches!(&it.subject, Subject::Server { gateway_id, .. } if gateway_id == id);
+        let certificate = entry.server_certificate.as_ref().and_then(|it| self.certificate(it));
+        let serial = certificate.filter(is_its).map(|it| &it.serial);
         let configuration = &entry.configuration;
         let version = config_version(&ServerSettings {
             gateway_id: id,
@@ -554,8 +556,15 @@ impl State {
                 self.serials_by_name.entry(key).or_default().push(entry.serial.clone());
             }
         }
+        let server_of = match &entry.subject {
+            Subject::Server { gateway_id, .. } => Some(gateway_id.clone()),
+            _ => None,
+        };
         self.serials.insert(entry.id.clone(), entry.serial.clone());
         self.certificates.insert(entry.serial.clone(), entry);
+        if let Some(gateway_id) = server_of {
+            self.refresh_config_version(&gateway_id);
+        }
     }
 
     fn apply_session(&mut self, recorded: &Recorded, event: &session::Event) {
