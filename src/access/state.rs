@@ -112,6 +112,14 @@ pub struct CertificateEntry {
 }
 
 impl CertificateEntry {
+    /// The gateway whose server it proves, where it is a gateway's.
+    pub fn server_of(&self) -> Option<&GatewayId> {
+        match &self.subject {
+            Subject::Server { gateway_id, .. } => Some(gateway_id),
+            _ => None,
+        }
+    }
+
     /// The common name, where it is a gateway's client's and can still be read.
     pub fn common_name(&self) -> Option<&CommonName> {
         match &self.subject {
@@ -324,9 +332,8 @@ impl State {
     /// Works out anew what an agent must have to be up to date.
     pub fn refresh_config_version(&mut self, id: &GatewayId) {
         let Some(entry) = self.gateways.get(id) else { return };
-        let is_its = |it: &&CertificateEntry| matches!(&it.subject, Subject::Server { gateway_id, .. } if gateway_id == id);
         let certificate = entry.server_certificate.as_ref().and_then(|it| self.certificate(it));
-        let serial = certificate.filter(is_its).map(|it| &it.serial);
+        let serial = certificate.filter(|it| it.server_of() == Some(id)).map(|it| &it.serial);
         let configuration = &entry.configuration;
         let version = config_version(&ServerSettings {
             gateway_id: id,
@@ -556,10 +563,7 @@ impl State {
                 self.serials_by_name.entry(key).or_default().push(entry.serial.clone());
             }
         }
-        let server_of = match &entry.subject {
-            Subject::Server { gateway_id, .. } => Some(gateway_id.clone()),
-            _ => None,
-        };
+        let server_of = entry.server_of().cloned();
         self.serials.insert(entry.id.clone(), entry.serial.clone());
         self.certificates.insert(entry.serial.clone(), entry);
         if let Some(gateway_id) = server_of {
