@@ -138,7 +138,7 @@ async fn seed(world: &World, size: Size) {
 /// The numbers from 1 to `most`, as `s.n`.
 fn series(dialect: Dialect, most: i64) -> String {
     match dialect {
-        Dialect::Postgres => format!("generate_series(1, {most}) AS s(n)"),
+        Dialect::Postgres => format!("generate_series(CAST(1 AS bigint), {most}) AS s(n)"),
         Dialect::Sqlite => format!(
             "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {most}) \
              SELECT n FROM s) s"

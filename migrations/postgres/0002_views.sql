@@ -33,7 +33,7 @@ CREATE TABLE gateways (
 CREATE INDEX gateways_by_token ON gateways (token_hash);
 CREATE INDEX gateways_by_name ON gateways (lower(name), id) WHERE deleted_at IS NULL;
 CREATE INDEX gateways_by_age ON gateways (created_at, id) WHERE deleted_at IS NULL;
-CREATE INDEX gateways_inactive ON gateways (lower(name), id) WHERE deleted_at IS NULL AND NOT active;
+CREATE INDEX gateways_by_standing ON gateways (active, lower(name), id) WHERE deleted_at IS NULL;
 
 CREATE TABLE gateway_users (
     gateway_id text   NOT NULL,
@@ -146,7 +146,7 @@ CREATE INDEX users_by_username ON users (username, id) WHERE deleted_at IS NULL;
 CREATE INDEX users_by_email ON users (email, id) WHERE deleted_at IS NULL;
 CREATE INDEX users_by_age ON users (created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX users_by_role ON users (role, username, id) WHERE deleted_at IS NULL;
-CREATE INDEX users_inactive ON users (username, id) WHERE deleted_at IS NULL AND NOT active;
+CREATE INDEX users_by_standing ON users (active, username, id) WHERE deleted_at IS NULL;
 
 CREATE TABLE user_groups (
     user_id    text NOT NULL,

@@ -325,12 +325,11 @@ impl Query {
         }
     }
 
-    /// Only where a column is true, or only where it is false, if it matters. The value stands in the
-    /// text: an index may hold only those where it is so.
+    /// Only where a column is true, or only where it is false, if it matters.
     pub fn when_true(self, column: &str, value: Option<bool>) -> Self {
         match value {
-            Some(true) => self.and(column),
-            Some(false) => self.and(&format!("NOT {column}")),
+            // Spelt as an equation, or SQLite does not look for it in an index.
+            Some(value) => self.and(&format!("{column} = {value}")),
             None => self,
         }
     }
